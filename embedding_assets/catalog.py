@@ -1,0 +1,189 @@
+"""The declared collections: reads and checks `collections.yaml`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from embedding_assets.errors import ConfigurationError
+
+Distance = Literal["cosine", "l2", "ip"]
+
+# Limits of one batch on /v1/embeddings. Source: OpenAI's Batch API guide, section "Rate limits" and the reference
+# of POST /v1/batches: 50,000 requests and 200 MB a file, and 50,000 embedding inputs over all requests.
+MAX_BATCH_REQUESTS = 50_000
+MAX_BATCH_BYTES = 200 * 1000 * 1000
+
+# Dimensions that a model can give: (fewest, most). Source: OpenAI's embeddings guide; wordllama's own configuration.
+# A model that is not listed may have any; the first answer of the API is held against the declaration either way.
+KNOWN_MODELS: Mapping[str, tuple[int, int]] = {
+    "text-embedding-3-small": (1, 1536),
+    "text-embedding-3-large": (1, 3072),
+    "text-embedding-ada-002": (1536, 1536),
+    "wordllama-256": (64, 256),
+}
+
+# ChromaDB's rule for collection names is 3 to 512 of [a-zA-Z0-9._-]; ours is narrower because the name is also a
+# folder of the store and half of a Dagster partition key, whose separator is "|".
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Compaction(_Strict):
+    """When a snapshot that lacks deltas is compacted: after so many deltas, or when the oldest has waited so long."""
+
+    after_deltas: int = Field(default=1, ge=1)
+    after_minutes: float = Field(default=60, ge=0)
+
+
+class CollectionSpec(_Strict):
+    """One declared collection.
+
+    Attributes:
+        name: its name, in the store, in Dagster and inside its ChromaDB databases.
+        model: the embedding model, one for all its records.
+        dimensions: floats per vector.
+        distance: `cosine`, `l2` (squared) or `ip`, as ChromaDB names them.
+        documents: a JSONL file, a folder, a glob pattern or a store prefix; `{day}` in it stands for the cell's day
+            (then each cell has its own documents), `${NAME}` for an environment variable. None: other programs submit.
+        custom_id: pattern that finds this collection's requests in batches that other programs submitted.
+        batch_requests, batch_bytes: the largest batch file that is submitted.
+        delta_records: small batches of a cell are put together into deltas of about so many records.
+        attempts: how often a record is submitted before it counts as rejected.
+        compaction: when the snapshot is brought up to date.
+    """
+
+    name: str
+    model: str = Field(min_length=1)
+    dimensions: int = Field(ge=1, le=65_536)
+    distance: Distance = "cosine"
+    documents: str | None = None
+    custom_id: str | None = None
+    batch_requests: int = Field(default=MAX_BATCH_REQUESTS, ge=1, le=MAX_BATCH_REQUESTS)
+    batch_bytes: int = Field(default=MAX_BATCH_BYTES, ge=100_000, le=MAX_BATCH_BYTES)
+    delta_records: int = Field(default=10_000, ge=1)
+    attempts: int = Field(default=3, ge=1)
+    compaction: Compaction = Compaction()
+
+    @field_validator("name")
+    @classmethod
+    def _name_fits_everywhere(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("a name is 3 to 63 of a-z, 0-9, '-' and '_', and begins and ends with a letter or digit")
+        return name
+
+    @model_validator(mode="after")
+    def _model_can_have_dimensions(self) -> CollectionSpec:
+        fewest, most = KNOWN_MODELS.get(self.model, (1, 65_536))
+        if not fewest <= self.dimensions <= most:
+            can = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+            raise ValueError(f"{self.model} cannot have {self.dimensions} dimensions; it can have {can}")
+        return self
+
+
+class Catalog(_Strict):
+    """All declared collections, and the first day that has cells."""
+
+    start: date = date(2026, 1, 1)
+    collections: dict[str, CollectionSpec] = Field(min_length=1)
+
+    def __iter__(self) -> Iterator[CollectionSpec]:  # type: ignore[override]
+        return iter(self.collections.values())
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the collections, as declared."""
+        return list(self.collections)
+
+    def get(self, name: str) -> CollectionSpec:
+        """The collection of this name, or ConfigurationError that lists the ones there are."""
+        if name not in self.collections:
+            near = difflib.get_close_matches(name, self.names, n=1)
+            raise ConfigurationError(
+                f"collection {name!r}",
+                "is not declared",
+                f"Did you mean {near[0]!r}?" if near else f"Declared are: {', '.join(self.names)}.",
+            )
+        return self.collections[name]
+
+
+def load_catalog(path: Path, environ: Mapping[str, str] | None = None) -> Catalog:
+    """Read and check a collections file.
+
+    Args:
+        path: the YAML file.
+        environ: where `${NAME}` is looked up; the process's environment unless given.
+
+    Raises:
+        ConfigurationError: names the file, the place in it, and what would be right.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            str(path),
+            f"cannot be read ({error.strerror})",
+            "Check EMBEDDING_ASSETS_COLLECTIONS.",
+        ) from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        raise ConfigurationError(f"{path}{where}", "is not YAML", str(getattr(error, "problem", error))) from error
+    return parse_catalog(raw, str(path), environ)
+
+
+def parse_catalog(raw: Any, source: str, environ: Mapping[str, str] | None = None) -> Catalog:
+    """Check a collections file's content; `source` is what errors call it."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("collections"), dict):
+        raise ConfigurationError(source, "has no mapping `collections`", "Declare at least one collection in it.")
+    named = {
+        str(name): {**body, "name": str(name)} if isinstance(body, dict) else body
+        for name, body in raw["collections"].items()
+    }
+    environ = os.environ if environ is None else environ
+    for body in named.values():
+        if isinstance(body, dict) and isinstance(body.get("documents"), str):
+            body["documents"] = _expand(body["documents"], source, environ)
+    try:
+        return Catalog.model_validate({**raw, "collections": named})
+    except ValidationError as error:
+        raise ConfigurationError(source, *_explain(error)) from None
+
+
+def _expand(text: str, source: str, environ: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        found = environ.get(name, default)
+        if found is None:
+            raise ConfigurationError(
+                source, f"uses ${{{name}}}, which is not set", f"Set {name} in the environment or .env."
+            )
+        return found
+
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+
+
+def _explain(error: ValidationError) -> tuple[str, str]:
+    """The first problem as (reason, remedy); the count of the others in the remedy."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the file"
+    more = f" ({len(problems) - 1} more problems behind this one.)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = [*CollectionSpec.model_fields, *Catalog.model_fields, *Compaction.model_fields]
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        return f"{place} is not a known key", (f"Did you mean {near[0]!r}?" if near else "Remove it.") + more
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}", f"Correct it there.{more}"

@@ -1,0 +1,232 @@
+"""Records, the columns they travel in, and the digest that proves a set of them whole.
+
+A record is an id, an embedding (float32), a document (text) and metadata (scalars). Records travel between the
+rooms as Arrow tables with `record_schema(dimension)`, on disk as Parquet, so that no room hands another a Python
+object per record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+Scalar: TypeAlias = str | int | float | bool
+Metadata: TypeAlias = dict[str, Scalar]
+Vectors: TypeAlias = npt.NDArray[np.float32]
+
+RESERVED_PREFIX = "ea:"
+BATCH_KEY = "ea:batch"  # id of the batch that the vector was paid for in
+SUBMITTED_KEY = "ea:submitted"  # that batch's created_at, seconds since 1970
+DELTA_KEY = "ea:delta"  # id of the delta that brought the record
+RESERVED_KEYS = (BATCH_KEY, SUBMITTED_KEY, DELTA_KEY)
+
+MAX_ID_BYTES = 512
+_INT64_MAX = 2**63 - 1
+_DIGEST_BYTES = 32
+_DIGEST_MODULUS = 1 << (8 * _DIGEST_BYTES)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Origin:
+    """Where a record came from; of two records with one id the greater origin wins (last submitted wins)."""
+
+    submitted: int
+    batch_id: str
+    delta_id: str
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Origin:
+        """The origin in a record's reserved metadata; the least of all for a record written without (legacy data)."""
+        return cls(
+            int(metadata.get(SUBMITTED_KEY, 0)), str(metadata.get(BATCH_KEY, "")), str(metadata.get(DELTA_KEY, ""))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Some records as columns of equal length.
+
+    Attributes:
+        ids: unique within the batch.
+        embeddings: shape (n, dimension), float32.
+        documents: the text of each record.
+        metadatas: the metadata of each record, reserved keys included where it came from a database.
+    """
+
+    ids: list[str]
+    embeddings: Vectors
+    documents: list[str]
+    metadatas: list[Metadata]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: list[int]) -> RecordBatch:
+        """The records at these positions, in this order."""
+        return RecordBatch(
+            [self.ids[i] for i in rows],
+            self.embeddings[rows],
+            [self.documents[i] for i in rows],
+            [self.metadatas[i] for i in rows],
+        )
+
+    def to_arrow(self) -> pa.Table:
+        """The records as a table with `record_schema`; metadata as JSON text."""
+        dimension = int(self.embeddings.shape[1])
+        flat = pa.array(np.ascontiguousarray(self.embeddings, dtype=np.float32).ravel(), type=pa.float32())
+        return pa.table(
+            [
+                pa.array(self.ids, pa.string()),
+                pa.FixedSizeListArray.from_arrays(flat, dimension),
+                pa.array(self.documents, pa.string()),
+                pa.array([orjson.dumps(m).decode() for m in self.metadatas], pa.string()),
+            ],
+            schema=record_schema(dimension),
+        )
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table | pa.RecordBatch) -> RecordBatch:
+        """The inverse of `to_arrow`."""
+        column = table.column("embedding")
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        dimension = column.type.list_size
+        # flatten(), not .values: the latter ignores the offset of a sliced array.
+        vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
+        return cls(
+            table.column("id").to_pylist(),
+            vectors,
+            table.column("document").to_pylist(),
+            [orjson.loads(m) for m in table.column("metadata").to_pylist()],
+        )
+
+
+def record_schema(dimension: int) -> pa.Schema:
+    """Arrow schema of records: id, embedding (fixed_size_list<float32>[dimension]), document, metadata (JSON)."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("embedding", pa.list_(pa.float32(), dimension), nullable=False),
+            pa.field("document", pa.string(), nullable=False),
+            pa.field("metadata", pa.string(), nullable=False),
+        ]
+    )
+
+
+def clean_metadata(metadata: Mapping[str, Any]) -> Metadata:
+    """Metadata as a ChromaDB database gives it back, or ValueError with the reason why it could not.
+
+    Floats are rounded to 15 significant digits: chromadb 1.5.9 carries metadata through JSON and gives one float in
+    twelve back one unit in the last place off; numbers of 15 digits come back exactly, so that digests stay exact.
+    """
+    clean: Metadata = {}
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not key:
+            raise ValueError("a metadata key is not a non-empty text")
+        if key.startswith((RESERVED_PREFIX, "chroma:")):
+            raise ValueError(f"metadata key {key!r} is reserved")
+        if isinstance(value, str):
+            clean[key] = _sound_text(value, f"metadata {key!r}")
+        elif isinstance(value, bool):
+            clean[key] = value
+        elif isinstance(value, int):
+            if not -_INT64_MAX - 1 <= value <= _INT64_MAX:
+                raise ValueError(f"metadata {key!r} is beyond 64 bits")
+            clean[key] = value
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                raise ValueError(f"metadata {key!r} is {value}, which ChromaDB cannot hold")
+            clean[key] = float(f"{value:.15g}")
+        else:
+            raise ValueError(
+                f"metadata {key!r} is of type {type(value).__name__}; ChromaDB holds text, numbers and true/false"
+            )
+    return clean
+
+
+def clean_id(value: Any) -> str:
+    """A record id that every part can hold, or ValueError with the reason."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("the id is not a non-empty text")
+    if len(_sound_text(value, "the id").encode()) > MAX_ID_BYTES:
+        raise ValueError(f"the id is longer than {MAX_ID_BYTES} bytes")
+    return value
+
+
+def clean_text(value: Any) -> str:
+    """A document that can be embedded, or ValueError with the reason."""
+    if not isinstance(value, str):
+        raise ValueError(f"the text is of type {type(value).__name__}")
+    if not value.strip():
+        raise ValueError("the text is empty")
+    return _sound_text(value, "the text")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _sound_text(value: str, what: str) -> str:
+    if "\x00" in value:
+        raise ValueError(f"{what} holds a NUL character")
+    if _SURROGATE.search(value):
+        raise ValueError(f"{what} holds a lone surrogate, which is no Unicode text")
+    return value
+
+
+class ContentDigest:
+    """Order-independent digest of records: the sum, modulo 2^256, of one BLAKE2b-256 hash per record.
+
+    Each hash covers id, document, metadata (canonical JSON) and the vector's float32 bytes as the database holds
+    them. A sum can be added to and taken from, so the digest of a union of disjoint sets is the sum of theirs.
+    It guards against damage and mistakes; who can write to the store can write a manifest that fits.
+    """
+
+    __slots__ = ("_count", "_sum")
+
+    def __init__(self) -> None:
+        self._sum = 0
+        self._count = 0
+
+    def add(self, records: RecordBatch) -> ContentDigest:
+        """Count these records in; returns self."""
+        vectors = np.ascontiguousarray(records.embeddings, dtype="<f4")
+        for i, record_id in enumerate(records.ids):
+            head = orjson.dumps([record_id, records.documents[i], records.metadatas[i]], option=orjson.OPT_SORT_KEYS)
+            hasher = hashlib.blake2b(head, digest_size=_DIGEST_BYTES)
+            hasher.update(vectors[i].data)
+            self._sum += int.from_bytes(hasher.digest(), "big")
+        self._sum %= _DIGEST_MODULUS
+        self._count += len(records)
+        return self
+
+    @property
+    def count(self) -> int:
+        """How many records were counted in."""
+        return self._count
+
+    def hex(self) -> str:
+        """The digest as 64 hexadecimal digits."""
+        return f"{self._sum:0{2 * _DIGEST_BYTES}x}"
+
+
+def digest_of(batches: Iterable[RecordBatch]) -> ContentDigest:
+    """The digest of all records in these batches."""
+    digest = ContentDigest()
+    for batch in batches:
+        digest.add(batch)
+    return digest
+
+
+def slices(total: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size` that cover range(total)."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))

@@ -1,0 +1,118 @@
+"""What a deployment sets: environment, store, API, folders. From the environment or `.env` files, nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from embedding_assets.errors import ConfigurationError
+
+DEFAULT_COLLECTIONS = Path(__file__).with_name("collections.yaml")
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """How to reach S3: the names, meanings and defaults of dagster-aws' `S3Resource`.
+
+    What is None is left to boto3's own resolution (environment, shared configuration files, instance roles).
+    """
+
+    region_name: str | None = None
+    endpoint_url: str | None = None
+    profile_name: str | None = None
+    use_ssl: bool = True
+    verify: bool | str | None = None
+    max_attempts: int = 5
+    aws_access_key_id: str | None = field(default=None, repr=False)
+    aws_secret_access_key: str | None = field(default=None, repr=False)
+    aws_session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """How to reach the embedding API; None is left to the openai client's own resolution."""
+
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one environment.
+
+    Attributes:
+        environment: `dev`, `prod`, ...; names the `.env.<environment>` file and shows up in messages.
+        store_url: `file:///folder`, `s3://bucket/prefix` or `memory://`.
+        collections_file: the YAML file that declares the collections.
+        cache_folder: where readers keep verified copies of snapshots.
+    """
+
+    environment: str
+    store_url: str
+    collections_file: Path
+    cache_folder: Path
+    s3: S3Settings = S3Settings()
+    api: ApiSettings = ApiSettings()
+
+
+def load_settings(
+    environment: str | None = None, environ: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Settings:
+    """Settings of an environment.
+
+    A variable is looked up in the process's environment, then in `.env.<environment>`, then in `.env`, both in
+    `folder` (the working directory unless given). Dagster loads `.env` itself; the result is the same.
+
+    Args:
+        environment: unless given, EMBEDDING_ASSETS_ENV, else `dev`.
+
+    Raises:
+        ConfigurationError: names the variable and what would be right.
+    """
+    environ = os.environ if environ is None else environ
+    folder = Path.cwd() if folder is None else folder
+    base = _read(folder / ".env")
+    name = environment or environ.get("EMBEDDING_ASSETS_ENV") or base.get("EMBEDDING_ASSETS_ENV") or "dev"
+    if not _ENVIRONMENT.fullmatch(name):
+        raise ConfigurationError(f"environment {name!r}", "is not a name", "Use letters, digits, '-' and '_'.")
+    own = _read(folder / f".env.{name}")
+    merged = {**base, **own, **environ}
+
+    store_url = merged.get("EMBEDDING_ASSETS_STORE")
+    if not store_url:
+        raise ConfigurationError(
+            "EMBEDDING_ASSETS_STORE",
+            f"is not set for environment {name!r}",
+            f"Set it to file:///a/folder or s3://bucket/prefix, in the environment, in .env.{name} or in .env.",
+        )
+    cache = merged.get("EMBEDDING_ASSETS_CACHE")
+    return Settings(
+        environment=name,
+        store_url=store_url,
+        collections_file=Path(merged.get("EMBEDDING_ASSETS_COLLECTIONS") or DEFAULT_COLLECTIONS).expanduser(),
+        cache_folder=Path(cache).expanduser() if cache else _user_cache(merged),
+        s3=S3Settings(
+            region_name=merged.get("AWS_REGION") or merged.get("AWS_DEFAULT_REGION"),
+            endpoint_url=merged.get("AWS_ENDPOINT_URL_S3") or merged.get("AWS_ENDPOINT_URL"),
+            profile_name=merged.get("AWS_PROFILE"),
+            aws_access_key_id=merged.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=merged.get("AWS_SECRET_ACCESS_KEY"),
+            aws_session_token=merged.get("AWS_SESSION_TOKEN"),
+        ),
+        api=ApiSettings(merged.get("OPENAI_API_KEY"), merged.get("OPENAI_BASE_URL")),
+    )
+
+
+def _read(path: Path) -> dict[str, str]:
+    return {key: value for key, value in dotenv_values(path).items() if value is not None} if path.is_file() else {}
+
+
+def _user_cache(environ: Mapping[str, str]) -> Path:
+    home = environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "embedding_assets"

@@ -1,0 +1,107 @@
+"""Names of objects, in one place; and ids that are unique and sort by the time they were made.
+
+{collection}/requests/{day}/{request_id}/request.json        the intent, written before anything is sent
+{collection}/requests/{day}/{request_id}/documents.parquet   ids, texts, metadata
+{collection}/requests/{day}/{request_id}/batch.json          the batch that was created for it
+{collection}/results/{day}/{batch}/{landing_id}/...          what came back, parsed; manifest.json last
+{collection}/delta/{day}/{delta_id}/...                      ChromaDB files; manifest.json last
+{collection}/snapshot/timestamped/{version}/...              ChromaDB files; manifest.json last
+{collection}/snapshot/log/{generation}.json                  the commits
+{collection}/snapshot/latest-pointer.txt                     the current version's id
+{collection}/quarantine/...                                  what was found corrupted
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from datetime import date, datetime, timedelta, timezone
+
+MANIFEST = "manifest.json"
+REQUEST = "request.json"
+BATCH = "batch.json"
+DOCUMENTS = "documents.parquet"
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}")
+_STAMP = "%Y%m%dT%H%M%S%f"
+_ID = re.compile(r"(\d{8}T\d{12})-[0-9a-f]{8}")
+_VERSION = re.compile(r"(\d{10})-\d{8}T\d{12}-[0-9a-f]{8}")
+
+
+def now() -> datetime:
+    """The time in UTC; every time in the store is."""
+    return datetime.now(timezone.utc)
+
+
+def new_id(at: datetime | None = None) -> str:
+    """A unique id that sorts by time: `20261124T023128123456-1f0c9a2b`."""
+    return f"{(at or now()).strftime(_STAMP)}-{secrets.token_hex(4)}"
+
+
+def time_of(made_id: str) -> datetime | None:
+    """When an id of `new_id` was made; None for any other text."""
+    match = _ID.fullmatch(made_id)
+    return datetime.strptime(match.group(1), _STAMP).replace(tzinfo=timezone.utc) if match else None
+
+
+def new_version(generation: int) -> str:
+    """A unique snapshot version that begins with its generation, so that the pointer alone leads to the log's head."""
+    return f"{generation:010d}-{new_id()}"
+
+
+def generation_of(version: str) -> int | None:
+    """The generation of a version; None where the text is no version, as in a pointer of older writers."""
+    match = _VERSION.fullmatch(version.strip())
+    return int(match.group(1)) if match else None
+
+
+def day_of(timestamp: float) -> str:
+    """The UTC day of a time in seconds since 1970, as YYYY-MM-DD."""
+    return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%d")
+
+
+def days_between(first: date, last: date) -> list[str]:
+    """All days from first to last, both included, as YYYY-MM-DD."""
+    return [str(first + timedelta(days=i)) for i in range((last - first).days + 1)]
+
+
+def part(name: str) -> str:
+    """A foreign name (a batch id of some server) as one part of a key; odd ones are named by their hash."""
+    return name if _PLAIN.fullmatch(name) else "x-" + hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def requests(collection: str, day: str | None = None, request_id: str | None = None) -> str:
+    """Folder of what was sent: of a collection, a cell, or one request."""
+    return "/".join(p for p in (collection, "requests", day, request_id) if p)
+
+
+def results(collection: str, day: str | None = None, batch_id: str | None = None, landing_id: str | None = None) -> str:
+    """Folder of what came back: of a collection, a cell, a batch, or one landing of it."""
+    return "/".join(p for p in (collection, "results", day, part(batch_id) if batch_id else None, landing_id) if p)
+
+
+def deltas(collection: str, day: str | None = None, delta_id: str | None = None) -> str:
+    """Folder of deltas: of a collection, a cell, or one delta."""
+    return "/".join(p for p in (collection, "delta", day, delta_id) if p)
+
+
+def snapshots(collection: str, version: str | None = None) -> str:
+    """Folder of snapshot versions, or of one version."""
+    return "/".join(p for p in (collection, "snapshot/timestamped", version) if p)
+
+
+def commit_log(collection: str, generation: int | None = None) -> str:
+    """Folder of the commits, or one commit's key."""
+    folder = f"{collection}/snapshot/log"
+    return folder if generation is None else f"{folder}/{generation:010d}.json"
+
+
+def pointer(collection: str) -> str:
+    """Key of the pointer."""
+    return f"{collection}/snapshot/latest-pointer.txt"
+
+
+def quarantine(collection: str, kind: str | None = None, name: str | None = None) -> str:
+    """Folder of quarantined objects: of a collection, of one kind (`delta`, `snapshot`), or of one of them."""
+    return "/".join(p for p in (collection, "quarantine", kind, name) if p)
