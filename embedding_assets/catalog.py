@@ -139,8 +139,7 @@ def load_catalog(path: Path, environ: Mapping[str, str] | None = None) -> Catalo
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise ConfigurationError(f"{path}{where}", "is not YAML", str(getattr(error, "problem", error))) from error
+        raise ConfigurationError(str(path), "is not YAML", " ".join(str(error).split())) from error
     return parse_catalog(raw, str(path), environ)
 
 

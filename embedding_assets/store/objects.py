@@ -229,7 +229,7 @@ def open_store(url: str, s3: S3Settings | None = None) -> ObjectStore:
         if not folder.parent.is_dir():
             raise ConfigurationError(f"store {url!r}", f"{folder.parent} is not there", "Create it, or mount its disk.")
         try:
-            return ObjectStore(LocalStore(folder, mkdir=True), url)
+            return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True), url)
         except Exception as error:
             raise translate(url, error) from None
     if parts.scheme == "memory":

@@ -1,0 +1,106 @@
+"""The one place that imports chromadb: in child processes (see `worker`), and in a reader's own on a cached copy."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import numpy as np
+from chromadb.config import Settings
+
+from embedding_assets.chroma.spec import DatabaseSpec
+from embedding_assets.records import RecordBatch
+
+VERSION = chromadb.__version__
+_DEFAULT_SYNC_THRESHOLD = 1000  # chromadb's own; what a reader that goes on writing would expect
+# While we write: rarely enough that rewriting the index files does not dominate, often enough that each call does
+# not read back a long log (chromadb reads the unpersisted part of its log again at every call).
+_BULK_SYNC_THRESHOLD = 20_000
+PAGE = 5000
+
+
+def client_on(folder: Path) -> Any:
+    """A chromadb client on a folder; the caller closes it."""
+    return chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Any]:
+    """A chromadb client on a folder, closed afterwards."""
+    client = client_on(folder)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def create(folder: Path, spec: DatabaseSpec) -> None:
+    """A new database with an empty collection, set up for bulk writing."""
+    folder.mkdir(parents=True, exist_ok=False)
+    with opened(folder) as client:
+        client.create_collection(
+            spec.collection,
+            embedding_function=None,
+            configuration={"hnsw": {"space": spec.distance, "sync_threshold": _BULK_SYNC_THRESHOLD}},
+        )
+
+
+def set_sync_threshold(folder: Path, collection: str, threshold: int) -> None:
+    """Takes effect when the folder is opened next."""
+    with opened(folder) as client:
+        client.get_collection(collection, embedding_function=None).modify(
+            configuration={"hnsw": {"sync_threshold": threshold}}
+        )
+
+
+def prepare_bulk(folder: Path, collection: str) -> None:
+    """Set a database that is about to be written in bulk up for it."""
+    set_sync_threshold(folder, collection, _BULK_SYNC_THRESHOLD)
+
+
+def seal(folder: Path, collection: str) -> None:
+    """Make the index files hold every record.
+
+    chromadb 1.5.9 persists the index only when `sync_threshold` log rows have gathered, never on close(). With a
+    threshold of 2, two metadata updates that change nothing make it persist whatever is left.
+    """
+    set_sync_threshold(folder, collection, 2)
+    with opened(folder) as client:
+        handle = client.get_collection(collection, embedding_function=None)
+        first = handle.get(limit=1, include=["metadatas"])
+        for _ in range(4):
+            if is_synced(folder):
+                break
+            handle.update(ids=first["ids"], metadatas=first["metadatas"])
+        handle.modify(configuration={"hnsw": {"sync_threshold": _DEFAULT_SYNC_THRESHOLD}})
+    if not is_synced(folder):
+        raise RuntimeError("chromadb did not persist the index although its threshold was passed")
+
+
+def is_synced(folder: Path) -> bool:
+    """Whether the index files hold all that SQLite holds (both segments stand at the same sequence id)."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder / 'chroma.sqlite3'}?mode=ro", uri=True)) as db:
+        rows = db.execute("select m.seq_id from segments s left join max_seq_id m on m.segment_id = s.id").fetchall()
+    return len({row[0] for row in rows}) == 1 and rows[0][0] is not None
+
+
+def read_pages(handle: Any, *, vectors: bool = True) -> Iterator[RecordBatch]:
+    """All records of an opened collection in pages; without vectors the embeddings have shape (n, 0)."""
+    include = ["documents", "metadatas", *(["embeddings"] if vectors else [])]
+    offset = 0
+    while True:
+        page = handle.get(limit=PAGE, offset=offset, include=include)
+        ids = page["ids"]
+        if not ids:
+            return
+        embeddings = (
+            np.asarray(page["embeddings"], dtype=np.float32) if vectors else np.empty((len(ids), 0), np.float32)
+        )
+        yield RecordBatch(
+            ids, embeddings, [d or "" for d in page["documents"]], [dict(m or {}) for m in page["metadatas"]]
+        )
+        offset += len(ids)

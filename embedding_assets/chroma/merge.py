@@ -1,0 +1,111 @@
+"""The one merge: records of any sources into one database, last submitted wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from embedding_assets.chroma import api
+from embedding_assets.chroma.reports import MergeReport
+from embedding_assets.chroma.sources import read_source
+from embedding_assets.chroma.spec import DatabaseSpec, Source
+from embedding_assets.records import Origin, RecordBatch
+
+_DELETE_AT_ONCE = 2000
+
+
+def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeReport:
+    """Merge sources into the database in `folder`, which is created if it is not there, and seal it.
+
+    The folder must be the caller's own: where there is a base, it is changed in place. Of the records with one id
+    that of the greatest origin wins, whatever the order of the sources; merging a source again changes nothing.
+    """
+    has_base = folder.exists()
+    if has_base:
+        api.prepare_bulk(folder, spec.collection)
+    else:
+        api.create(folder, spec)
+    base = _origins_of_base(folder, spec) if has_base else {}
+    winners = _winners(base, spec, sources)
+    replaced = [record_id for record_id in winners if record_id in base]
+    applied = {source.label: 0 for source in sources}
+
+    with api.opened(folder) as client:
+        handle = client.get_collection(spec.collection, embedding_function=None)
+        # delete + add is three times as fast as upsert, and it drops metadata keys that the new record lacks.
+        for start in range(0, len(replaced), _DELETE_AT_ONCE):
+            handle.delete(ids=replaced[start : start + _DELETE_AT_ONCE])
+        limit = client.get_max_batch_size()
+        for batch in _gathered(_winning_records(spec, sources, winners, applied), min(api.PAGE, limit)):
+            handle.add(ids=batch.ids, embeddings=batch.embeddings, documents=batch.documents, metadatas=batch.metadatas)
+    api.seal(folder, spec.collection)
+    return MergeReport(
+        kept=len(base) - len(replaced),
+        replaced=len(replaced),
+        added=len(winners) - len(replaced),
+        applied=applied,
+        chromadb_version=api.VERSION,
+    )
+
+
+def _origins_of_base(folder: Path, spec: DatabaseSpec) -> dict[str, Origin]:
+    base = Source(folder, "base")
+    return {
+        record_id: Origin.of(metadata)
+        for batch in read_source(base, spec.collection, vectors=False)
+        for record_id, metadata in zip(batch.ids, batch.metadatas, strict=True)
+    }
+
+
+def _winners(base: dict[str, Origin], spec: DatabaseSpec, sources: Sequence[Source]) -> dict[str, int]:
+    """For every id that a source takes over or brings: the index of the source that wins it."""
+    best: dict[str, tuple[Origin, int]] = {}
+    for index, source in enumerate(sources):
+        for batch in read_source(source, spec.collection, vectors=False):
+            for record_id, metadata in zip(batch.ids, batch.metadatas, strict=True):
+                origin = Origin.of(metadata)
+                if record_id in base and base[record_id] >= origin:
+                    continue
+                if record_id not in best or best[record_id][0] < origin:
+                    best[record_id] = (origin, index)
+    return {record_id: index for record_id, (_, index) in best.items()}
+
+
+def _winning_records(
+    spec: DatabaseSpec, sources: Sequence[Source], winners: dict[str, int], applied: dict[str, int]
+) -> Iterator[RecordBatch]:
+    for index, source in enumerate(sources):
+        for batch in read_source(source, spec.collection):
+            rows = [row for row, record_id in enumerate(batch.ids) if winners.get(record_id) == index]
+            if rows:
+                applied[source.label] += len(rows)
+                yield batch if len(rows) == len(batch) else batch.take(rows)
+
+
+def _gathered(batches: Iterator[RecordBatch], size: int) -> Iterator[RecordBatch]:
+    """The same records in batches of `size`: 459 small sources would otherwise be 459 small calls."""
+    waiting: list[RecordBatch] = []
+    held = 0
+    for batch in batches:
+        waiting.append(batch)
+        held += len(batch)
+        while held >= size:
+            joined = _joined(waiting)
+            yield joined.take(list(range(size)))
+            rest = joined.take(list(range(size, held)))
+            waiting, held = [rest], len(rest)
+    if held:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[RecordBatch]) -> RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return RecordBatch(
+        [record_id for batch in batches for record_id in batch.ids],
+        np.concatenate([batch.embeddings for batch in batches]),
+        [document for batch in batches for document in batch.documents],
+        [metadata for batch in batches for metadata in batch.metadatas],
+    )

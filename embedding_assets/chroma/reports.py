@@ -1,0 +1,49 @@
+"""What the tasks of a child process report back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did, in records.
+
+    Attributes:
+        kept: records of the base that stayed as they were.
+        replaced: records of the base that a later one took the place of.
+        added: records that the base did not have.
+        applied: by source label, how many of its records are in the result; the rest had been overtaken.
+        chromadb_version: what wrote it.
+    """
+
+    kept: int
+    replaced: int
+    added: int
+    applied: dict[str, int]
+    chromadb_version: str
+
+    @property
+    def count(self) -> int:
+        """Records in the result."""
+        return self.kept + self.replaced + self.added
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a database holds.
+
+    Attributes:
+        count: records in it.
+        digest: `ContentDigest` of all of them, as read back.
+        synced: whether the index files hold every record.
+        sampled, found: records that were searched for by their own vector, and how many of them came first.
+        problems: what is wrong, in words; empty for a whole database.
+    """
+
+    count: int
+    digest: str
+    synced: bool
+    sampled: int
+    found: int
+    problems: list[str]

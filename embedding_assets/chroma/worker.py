@@ -1,0 +1,80 @@
+"""The child process: imports chromadb once, then forks a process of its own for every task. See `child`.
+
+Importing chromadb takes two seconds; a fork takes a few milliseconds and isolates as well, because at the time of
+the fork nothing of chromadb runs yet. A task's process may crash, hang or use up its memory without harm to others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from embedding_assets.chroma.examine import examine
+from embedding_assets.chroma.merge import merge
+from embedding_assets.chroma.spec import DatabaseSpec, Source
+
+
+def main() -> None:
+    """Do the tasks that come on standard input, a line of JSON each; say on standard output how each process ended."""
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
+    while line := _read_line():
+        pid = os.fork()
+        if pid == 0:
+            _perform(orjson.loads(line))
+        _, status = os.waitpid(pid, 0)
+        replies.write(orjson.dumps({"exit": os.waitstatus_to_exitcode(status)}) + b"\n")
+
+
+def _read_line() -> bytes:
+    """One line, read byte by byte: a buffer would swallow what the task's own process watches for."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 1)
+        if not piece:
+            return b""
+        line += piece
+    return bytes(line)
+
+
+def _perform(message: dict[str, Any]) -> None:
+    """In the task's own process: do it, write the answer, leave without waiting for chromadb's threads."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    answer: dict[str, Any]
+    try:
+        answer = {"result": _do(message["task"], message["arguments"])}
+    except BaseException as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+        traceback.print_exc(limit=-4)
+    answer_path = Path(message["answer"])
+    unfinished = answer_path.with_suffix(".part")
+    unfinished.write_bytes(orjson.dumps(answer))
+    unfinished.rename(answer_path)
+    os._exit(0)
+
+
+def _do(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    folder = Path(arguments["folder"])
+    spec = DatabaseSpec(**arguments["spec"])
+    sources = [Source.from_json(raw) for raw in arguments["sources"]]
+    if task == "merge":
+        return asdict(merge(folder, spec, sources))
+    if task == "examine":
+        return asdict(examine(folder, spec, sources))
+    raise ValueError(f"unknown task {task!r}")
+
+
+def _leave_with_parent() -> None:
+    # Nothing is sent while a task runs, so that this returns only when the other end closes: the parent has ended.
+    os.read(0, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

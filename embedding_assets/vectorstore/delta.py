@@ -1,0 +1,155 @@
+"""Deltas: small batches of a cell put together into immutable databases; and what deltas there are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.child import MergeFailedError, merge_in_child
+from embedding_assets.chroma.spec import DatabaseSpec, Source
+from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, StoreUnavailableError, UnreadableError
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.manifest import BatchEntry, Manifest, describe_files, load_manifest
+from embedding_assets.vectorstore.publish import prove, publish
+from embedding_assets.vectorstore.transfer import at_once
+
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class LandedBatch:
+    """One batch's accepted records on disk, as a delta takes them in.
+
+    Attributes:
+        batch_id, submitted: the batch and its created_at, seconds since 1970.
+        landing_id: which landing of its results this is.
+        accepted: how many records.
+        records: Parquet file with `records.record_schema`.
+    """
+
+    batch_id: str
+    submitted: int
+    landing_id: str
+    accepted: int
+    records: Path
+
+
+@dataclass(frozen=True, order=True)
+class DeltaRef:
+    """A committed delta: its id and its cell's day."""
+
+    id: str
+    day: str
+    collection: str
+
+    @property
+    def key(self) -> str:
+        """The key of its manifest."""
+        return f"{layout.deltas(self.collection, self.day, self.id)}/{layout.MANIFEST}"
+
+
+def group_batches(sizes: Sequence[int], delta_records: int) -> list[list[int]]:
+    """Positions of batches grouped into deltas of about `delta_records` records, in order, each batch in one delta.
+
+    A batch larger than that is a delta of its own; a group never exceeds the size unless one batch does.
+    """
+    groups: list[list[int]] = []
+    held = 0
+    for position, size in enumerate(sizes):
+        if groups and held + size <= delta_records:
+            groups[-1].append(position)
+            held += size
+        else:
+            groups.append([position])
+            held = size
+    return groups
+
+
+def build_delta(
+    store: ObjectStore, spec: CollectionSpec, day: str, batches: Sequence[LandedBatch], *, run_id: str, scratch: Path
+) -> Manifest:
+    """Build, close, verify, upload, verify again and commit one delta; up to three tries, each cleaning up.
+
+    Args:
+        store: where it goes.
+        spec: its collection.
+        day: its cell's day.
+        batches: what it holds.
+        run_id: who writes it.
+        scratch: an existing folder on a disk with room for it; left empty.
+
+    Raises:
+        EmbeddingAssetsError: the third failure; nothing was committed.
+    """
+    for attempt in range(1, TRIES + 1):
+        try:
+            return _try_build(store, spec, day, batches, run_id, scratch)
+        except (MergeFailedError, CorruptedError, UnreadableError, StoreUnavailableError) as error:
+            if attempt == TRIES:
+                raise DeltaFailedError(
+                    f"delta of {spec.name} on {day} with {len(batches)} batches",
+                    f"could not be built in {TRIES} tries; the last: {error.subject}: {error.reason}",
+                    "Nothing was committed and nothing is lost: the batches stay pending, the next run builds them.",
+                ) from error
+    raise AssertionError("unreachable")
+
+
+class DeltaFailedError(EmbeddingAssetsError):
+    """A delta could not be built; its batches stay pending."""
+
+    recoverable = True
+
+
+def _try_build(
+    store: ObjectStore, spec: CollectionSpec, day: str, batches: Sequence[LandedBatch], run_id: str, scratch: Path
+) -> Manifest:
+    delta_id = layout.new_id()
+    folder = scratch / delta_id
+    database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
+    sources = [Source(b.records, b.batch_id, b.batch_id, b.submitted, delta_id) for b in batches]
+    records = sum(batch.accepted for batch in batches)
+    try:
+        merged = merge_in_child(folder, database, sources, records=records)
+        examined = prove(folder, database, sources, records=records, subject=f"new delta {delta_id} of {spec.name}")
+        manifest = Manifest(
+            kind="delta",
+            id=delta_id,
+            collection=spec.name,
+            model=spec.model,
+            dimension=spec.dimensions,
+            distance=spec.distance,
+            count=examined.count,
+            digest=examined.digest,
+            files=describe_files(folder),
+            created_at=layout.now().isoformat(),
+            run_id=run_id,
+            chromadb_version=merged.chromadb_version,
+            day=day,
+            batches=tuple(
+                BatchEntry(b.batch_id, b.submitted, b.landing_id, b.accepted, merged.applied[b.batch_id])
+                for b in batches
+            ),
+        )
+        publish(store, manifest, folder)
+        return manifest
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def list_deltas(store: ObjectStore, collection: str, day: str | None = None) -> list[DeltaRef]:
+    """The committed deltas of a collection, or of one cell, in the order of their ids."""
+    found = []
+    for item in store.walk(layout.deltas(collection, day)):
+        parts = item.key.split("/")
+        if parts[-1] == layout.MANIFEST and len(parts) == 5:
+            found.append(DeltaRef(parts[3], parts[2], collection))
+    return sorted(found)
+
+
+def load_deltas(store: ObjectStore, refs: Sequence[DeltaRef]) -> list[Manifest]:
+    """The manifests of these deltas, in order."""
+    return at_once(lambda ref: load_manifest(store, ref.key), refs, threads=16)

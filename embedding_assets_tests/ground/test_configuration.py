@@ -1,0 +1,102 @@
+"""What people configure: settings and declared collections, and what they are told when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedding_assets.catalog import load_catalog, parse_catalog
+from embedding_assets.errors import ConfigurationError
+from embedding_assets.settings import DEFAULT_COLLECTIONS, load_settings
+
+
+def _declare(**body: Any) -> dict[str, Any]:
+    return {"collections": {"lines": {"model": "text-embedding-3-small", "dimensions": 1536, **body}}}
+
+
+def test_the_shipped_default_is_lines_and_words() -> None:
+    assert load_catalog(DEFAULT_COLLECTIONS, {}).names == ["lines", "words"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ([], "no mapping `collections`"),
+        ({"collections": {}}, "collections"),
+        (_declare(dimension=3), "'dimensions'"),
+        (_declare(dimensions=1537), "cannot have 1537 dimensions; it can have 1 to 1536"),
+        (_declare(model="text-embedding-ada-002", dimensions=512), "it can have 1536"),
+        (_declare(dimensions=0), "dimensions"),
+        (_declare(dimensions="many"), "dimensions"),
+        (_declare(distance="euclid"), "distance"),
+        (_declare(batch_requests=50_001), "batch_requests"),
+        (_declare(compaction={"after_delta": 2}), "'after_deltas'"),
+        ({"collections": {"a|b": {"model": "m", "dimensions": 3}}}, "a-z, 0-9"),
+        ({"collections": {"ab": {"model": "m", "dimensions": 3}}}, "3 to 63"),
+        ({"collections": {"lines": "m"}}, "lines"),
+        ({"collections": {"lines": {"model": "m", "dimensions": 3}}, "colections": 1}, "'collections'"),
+        (_declare(documents="${NOT_SET}/x.jsonl"), r"\$\{NOT_SET\}, which is not set"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_with_its_place_and_a_remedy(raw: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        parse_catalog(raw, "collections.yaml", {})
+    assert "collections.yaml" in str(caught.value)
+
+
+def test_a_file_that_is_not_yaml_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("collections:\n  lines: [\n")
+    with pytest.raises(ConfigurationError, match="line 3"):
+        load_catalog(tmp_path / "c.yaml")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"c\.yaml"):
+        load_catalog(tmp_path / "c.yaml")
+
+
+def test_an_unknown_collection_is_answered_with_the_nearest_name() -> None:
+    catalog = load_catalog(DEFAULT_COLLECTIONS, {})
+    with pytest.raises(ConfigurationError, match="Did you mean 'lines'"):
+        catalog.get("line")
+    with pytest.raises(ConfigurationError, match="lines, words"):
+        catalog.get("zzz")
+
+
+def test_documents_take_variables_with_and_without_a_default() -> None:
+    raw = _declare(documents="${DOCS:-here}/${DAY_FOLDER}/x.jsonl")
+    catalog = parse_catalog(raw, "c", {"DAY_FOLDER": "days"})
+    assert catalog.get("lines").documents == "here/days/x.jsonl"
+
+
+def test_the_environment_wins_over_the_environments_own_file_and_that_over_the_common_one(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("EMBEDDING_ASSETS_STORE=file:///common\nOPENAI_API_KEY=common\nAWS_PROFILE=one\n")
+    (tmp_path / ".env.prod").write_text("EMBEDDING_ASSETS_STORE=s3://prod/x\nOPENAI_API_KEY=prod\n")
+    settings = load_settings("prod", {"OPENAI_API_KEY": "given"}, tmp_path)
+    assert (settings.store_url, settings.api.api_key, settings.s3.profile_name) == ("s3://prod/x", "given", "one")
+    assert load_settings(None, {}, tmp_path).store_url == "file:///common"
+    assert load_settings(None, {"EMBEDDING_ASSETS_ENV": "prod"}, tmp_path).environment == "prod"
+
+
+def test_without_a_store_the_error_names_the_variable_and_the_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"EMBEDDING_ASSETS_STORE.*\.env\.prod"):
+        load_settings("prod", {}, tmp_path)
+
+
+def test_an_environment_cannot_name_a_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is not a name"):
+        load_settings("../x", {}, tmp_path)
+
+
+def test_secrets_do_not_show_in_the_settings_text(tmp_path: Path) -> None:
+    environ = {
+        "EMBEDDING_ASSETS_STORE": "memory://",
+        "OPENAI_API_KEY": "sk-secret",
+        "AWS_SECRET_ACCESS_KEY": "aws-secret",
+        "AWS_SESSION_TOKEN": "aws-token",
+    }
+    text = repr(load_settings("dev", environ, tmp_path))
+    assert "secret" not in text.replace("aws_secret_access_key", "")
+    assert "aws-token" not in text
