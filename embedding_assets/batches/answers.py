@@ -1,4 +1,4 @@
-"""What the API says about batches and vectors, with types made sure of: servers differ, and the client checks nothing."""
+"""What the API says about batches and vectors, with types made sure of: servers differ, and nothing checks them."""
 
 from __future__ import annotations
 
