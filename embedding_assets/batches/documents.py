@@ -65,8 +65,8 @@ class Refused:
 
     @property
     def name(self) -> str:
-        """What it is counted by: its place."""
-        return f"{self.source}:{self.line}"
+        """What it is counted by: its place, or its id where no one line is to blame (line 0)."""
+        return f"{self.source}:{self.line}" if self.line else f"{self.source}#{self.id}"
 
 
 @dataclass(frozen=True)
