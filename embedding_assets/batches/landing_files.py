@@ -60,6 +60,20 @@ class Landed:
         said = [status, self.digest, len(self.accepted), rejected, self.missing, self.repeated, self.stray]
         return hashlib.blake2b(orjson.dumps(said), digest_size=16).hexdigest()
 
+    def write_lists(self) -> None:
+        """Write accepted.parquet and rejected.parquet."""
+        # In the order asked, so that the same outcome is written the same way.
+        accepted = [i for i in self.requested if i in self.accepted]
+        write_parquet(pa.table([pa.array(accepted, pa.string())], schema=ACCEPTED_SCHEMA), self.files.accepted)
+        rows = [(i, self.rejected[i]) for i in self.requested if i in self.rejected]
+        columns = [
+            pa.array([i for i, _ in rows], pa.string()),
+            pa.array([a.reason for _, a in rows], pa.string()),
+            pa.array([a.code for _, a in rows], pa.string()),
+            pa.array([a.retryable for _, a in rows], pa.bool_()),
+        ]
+        write_parquet(pa.table(columns, schema=REJECTED_SCHEMA), self.files.rejected)
+
 
 def requested_documents(path: Path) -> dict[str, tuple[str, str]]:
     """What a request's documents.parquet asked for: id -> (document, canonical metadata)."""
@@ -104,22 +118,7 @@ def land_lines(
                     flush()
         flush()
     landed.digest = digest.hex()
-    # In the order asked, so that the same outcome is written the same way.
-    accepted = [i for i in requested if i in landed.accepted]
-    write_parquet(pa.table([pa.array(accepted, pa.string())], schema=ACCEPTED_SCHEMA), files.accepted)
-    rows = [(i, landed.rejected[i]) for i in requested if i in landed.rejected]
-    write_parquet(
-        pa.table(
-            [
-                pa.array([i for i, _ in rows], pa.string()),
-                pa.array([a.reason for _, a in rows], pa.string()),
-                pa.array([a.code for _, a in rows], pa.string()),
-                pa.array([a.retryable for _, a in rows], pa.bool_()),
-            ],
-            schema=REJECTED_SCHEMA,
-        ),
-        files.rejected,
-    )
+    landed.write_lists()
     return landed
 
 

@@ -53,7 +53,7 @@ class Request:
         attempt: 1 when its records are asked for the first time in this cell, one more each time they are repeated.
         repeats: the request whose unanswered records it asks again.
         count: its records.
-        created_at: when the intent was written, in seconds since 1970.
+        made: when the intent was written, as `layout.new_id()`; a foreign batch's creation. Orders requests.
         foreign: whether another program submitted the batch.
     """
 
@@ -64,7 +64,7 @@ class Request:
     day: str
     attempt: int
     count: int
-    created_at: int
+    made: str
     documents: StoredFile
     ids: StoredFile
     repeats: str | None = None
@@ -75,11 +75,6 @@ class Request:
     def folder(self) -> str:
         """Its folder in the store."""
         return layout.requests(self.collection, self.day, self.request_id)
-
-    @property
-    def order(self) -> tuple[str, int, str]:
-        """What decides which of two contents of one id is the later one."""
-        return self.day, self.created_at, self.request_id
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,11 @@ class Asked:
 
 
 def request_id_of(spec: CollectionSpec, day: str, attempt: int, digests: Iterable[bytes]) -> str:
-    """The id of a request for documents with these content digests, in whatever order."""
+    """The id of a request for documents with these content digests, in whatever order.
+
+    The digests of what the documents replace belong to it too: a text that goes from A to B and back to A on one day
+    is asked three times.
+    """
     hasher = hashlib.blake2b(
         orjson.dumps([FORMAT, spec.name, spec.model, spec.dimensions, day, attempt]), digest_size=16
     )
@@ -170,7 +169,7 @@ def read_requests(store: ObjectStore, collection: str, day: str | None = None) -
         known = f"{folder}/{layout.BATCH}" in keys
         return Asked(request, batch_for(store, request) if known else None)
 
-    return sorted(in_parallel(load, folders), key=lambda a: (a.request.day, a.request.attempt, a.request.order))
+    return sorted(in_parallel(load, folders), key=lambda a: (a.request.day, a.request.made))
 
 
 def asked_ids(store: ObjectStore, request: Request) -> pa.Table:
@@ -188,7 +187,7 @@ def latest_content(store: ObjectStore, asked: Iterable[Asked]) -> dict[str, byte
 
     Only first attempts count: a repetition is later than what it repeats, but its text is not newer.
     """
-    first = sorted((a.request for a in asked if a.request.attempt == 1), key=lambda r: r.order)
+    first = sorted((a.request for a in asked if a.request.attempt == 1), key=lambda r: (r.day, r.made))
     latest: dict[str, bytes] = {}
     for table in in_parallel(lambda request: asked_ids(store, request), first):
         latest.update(zip(table.column("id").to_pylist(), table.column("digest").to_pylist(), strict=True))

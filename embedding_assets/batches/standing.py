@@ -140,9 +140,12 @@ def _count_in(one: RequestStanding, places: dict[bytes, Place]) -> None:
     request_id = one.asked.request.request_id
     for record_id, digest in zip(one.ids.column("id").to_pylist(), one.ids.column("digest").to_pylist(), strict=True):
         before = places.get(digest)
-        if before is not None and before.kind == "accepted":
+        # A first attempt of our own for a content that was asked before means that another text stood in between; it
+        # begins anew. Otherwise what was accepted stays so.
+        anew = one.asked.request.attempt == 1 and not one.asked.request.foreign
+        if before is not None and before.kind == "accepted" and not anew:
             continue
-        failures = before.failures if before is not None else 0
+        failures = before.failures if before is not None and not anew else 0
         kind, reason, code = _outcome(one, record_id)
         counts = kind == "again" and code not in _FREE
         places[digest] = Place(record_id, kind, request_id, reason, code, failures + counts)
