@@ -1,0 +1,128 @@
+"""What the API says about batches and vectors, with types made sure of: servers differ, and nothing checks them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from embedding_assets.records import Vectors
+
+ENDPOINT: Final = "/v1/embeddings"
+
+TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
+ACTIVE = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProblem:
+    """One entry of a failed batch's `errors`."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ApiBatch:
+    """A batch as the API shows it, with every field of a known type whatever the server sent.
+
+    Attributes:
+        created_at: seconds since 1970.
+        requests: how many requests the API counts, (total, completed, failed).
+        tokens: tokens used, where the server says so.
+    """
+
+    id: str
+    status: str
+    created_at: int
+    endpoint: str = ENDPOINT
+    input_file_id: str = ""
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[BatchProblem, ...] = ()
+    requests: tuple[int, int, int] = (0, 0, 0)
+    tokens: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing about it changes any more. An unknown status is not terminal: better wait than lose."""
+        return self.status in TERMINAL
+
+    @property
+    def status_known(self) -> bool:
+        """Whether its status is one that OpenAI documents."""
+        return self.status in TERMINAL or self.status in ACTIVE
+
+    @property
+    def token_limited(self) -> bool:
+        """Whether it failed only because too many tokens were enqueued: that means later, not never."""
+        return self.status == "failed" and any(p.code == "token_limit_exceeded" for p in self.problems)
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in the API's words; empty where it says nothing."""
+        return "; ".join(f"{p.code}: {p.message}" if p.code else p.message for p in self.problems[:3])
+
+
+def vector_of(value: Any) -> Vectors:
+    """A vector from either form the API gives: base64 of little-endian float32, or a list of numbers.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, str):
+        try:
+            raw = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("the embedding is no base64") from None
+        if len(raw) % 4:
+            raise ValueError(f"the embedding has {len(raw)} bytes, which is no number of float32")
+        return np.frombuffer(raw, dtype="<f4").astype(np.float32, copy=False)
+    if isinstance(value, list) and value:
+        try:
+            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is rejected by name
+                # None stands for NaN in what some servers write.
+                return np.array([np.nan if x is None else x for x in value], dtype=np.float64).astype(np.float32)
+        except (TypeError, ValueError):
+            raise ValueError("the embedding holds something that is no number") from None
+    raise ValueError("there is no embedding")
+
+
+def _number(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def batch_of(raw: Any) -> ApiBatch:
+    """What the client read, with types made sure of: it does not validate what a server sends."""
+    metadata = raw.metadata if isinstance(getattr(raw, "metadata", None), dict) else {}
+    counts = getattr(raw, "request_counts", None)
+    usage = getattr(raw, "usage", None)
+    errors = getattr(getattr(raw, "errors", None), "data", None)
+    return ApiBatch(
+        id=str(raw.id),
+        status=str(getattr(raw, "status", None) or "unknown"),
+        created_at=_number(getattr(raw, "created_at", 0)),
+        endpoint=str(getattr(raw, "endpoint", None) or ENDPOINT),
+        input_file_id=str(getattr(raw, "input_file_id", None) or ""),
+        output_file_id=getattr(raw, "output_file_id", None) or None,
+        error_file_id=getattr(raw, "error_file_id", None) or None,
+        metadata={str(k): str(v) for k, v in metadata.items()},
+        problems=tuple(
+            BatchProblem(str(getattr(e, "code", None) or ""), str(getattr(e, "message", None) or ""))
+            for e in errors or ()
+        ),
+        requests=(
+            _number(getattr(counts, "total", 0)),
+            _number(getattr(counts, "completed", 0)),
+            _number(getattr(counts, "failed", 0)),
+        ),
+        tokens=_number(getattr(usage, "total_tokens", 0)),
+    )

@@ -1,0 +1,311 @@
+"""The embedding API: the one place that talks to it, and the one that names its errors."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import openai
+
+from embedding_assets.batches.answers import ENDPOINT, ApiBatch, batch_of, vector_of
+from embedding_assets.catalog import KNOWN_MODELS
+from embedding_assets.errors import ApiError, ApiUnavailableError, ConfigurationError
+from embedding_assets.records import Vectors, slices
+from embedding_assets.settings import ApiSettings
+
+WINDOW: Final = "24h"  # the only completion window of POST /v1/batches
+
+# Limits of POST /v1/embeddings (OpenAI's API reference): 2,048 inputs and 300,000 tokens over all of them. A token
+# covers at least one byte, so 300,000 bytes cannot be more tokens than that.
+MAX_INPUTS = 2048
+MAX_INPUT_BYTES = 300_000
+
+T = TypeVar("T")
+_CHUNK = 1024 * 1024
+_LONGEST_WAIT = 60.0
+_KEYS = re.compile(r"\b(sk|key|sess)-[A-Za-z0-9_*-]{3,}")
+
+
+class ApiMissingError(ApiError):
+    """The API answered 404: it does not know, or no longer has, what was asked for."""
+
+
+class TokenLimitError(ApiUnavailableError):
+    """The organisation's limit of enqueued tokens is met; it goes away as batches finish."""
+
+
+def takes_dimensions(model: str) -> bool:
+    """Whether `dimensions` may be sent: not to a model with one size only (text-embedding-ada-002 refuses it)."""
+    fewest, most = KNOWN_MODELS.get(model, (1, 65_536))
+    return fewest != most
+
+
+class EmbeddingApi:
+    """The few verbs that are needed of an OpenAI-compatible API. Safe to use from several threads.
+
+    Args:
+        settings: key and address; what is None is left to the official client's own resolution.
+        retries: how often a request is repeated after 429, 5xx and transport errors, with growing pauses or the
+            server's `Retry-After`.
+
+    Raises:
+        ConfigurationError: there is no key.
+    """
+
+    def __init__(self, settings: ApiSettings, retries: int = 4, timeout: float = 120.0) -> None:
+        try:
+            self._client = openai.OpenAI(
+                api_key=settings.api_key or None,
+                base_url=settings.base_url or None,
+                max_retries=retries,
+                timeout=timeout,
+            )
+        except openai.OpenAIError:
+            raise ConfigurationError(
+                "OPENAI_API_KEY", "is not set", "Set it in the environment or in an .env file."
+            ) from None
+        self._retries = retries
+        self.url = str(self._client.base_url)
+
+    def __repr__(self) -> str:
+        return f"EmbeddingApi({self.url!r})"
+
+    def embed(self, texts: Sequence[str], model: str, dimensions: int) -> Vectors:
+        """Embeddings of some texts, float32 of shape (n, dimensions), in the order of the texts.
+
+        Raises:
+            ApiError: the API refused, or its vectors have another dimension.
+        """
+        vectors = np.empty((len(texts), dimensions), dtype=np.float32)
+        start = 0
+        for stop in _ends(texts):
+            some = texts[start:stop]
+            extra: dict[str, Any] = {"dimensions": dimensions} if takes_dimensions(model) else {}
+            answer = self._ask(
+                f"model {model!r}",
+                lambda some=some, extra=extra: self._client.embeddings.create(  # type: ignore[misc]
+                    input=list(some), model=model, encoding_format="base64", **extra
+                ),
+            )
+            if len(answer.data) != len(some):
+                raise ApiError(
+                    f"model {model!r}", f"answered {len(answer.data)} of {len(some)} texts", "Ask the API's operator."
+                )
+            for position, item in enumerate(answer.data):
+                index = item.index if isinstance(item.index, int) else position
+                try:
+                    vector = vector_of(item.embedding)
+                except ValueError as error:
+                    raise ApiError(f"model {model!r}", str(error), "Ask the API's operator.") from None
+                if vector.shape != (dimensions,):
+                    raise ApiError(
+                        f"model {model!r}",
+                        f"gives vectors of {vector.size} dimensions, not {dimensions}",
+                        "Correct `dimensions` in the collections file.",
+                    )
+                vectors[start + index] = vector
+            start = stop
+        return vectors
+
+    def upload(self, path: Path) -> str:
+        """Upload a batch's input file; returns the file's id. Repeating it costs nothing: unused files are idle."""
+
+        def send() -> Any:
+            with path.open("rb") as file:
+                return self._client.files.create(file=(path.name, file), purpose="batch")
+
+        return str(self._ask(f"file {path.name}", send).id)
+
+    def create_batch(self, input_file_id: str, metadata: Mapping[str, str]) -> ApiBatch:
+        """Create a batch. Not repeated after an answer that may have been lost: whoever repeats looks first.
+
+        Raises:
+            ApiUnavailableError: the batch may have been created or not; list the batches.
+            TokenLimitError: certainly not created.
+        """
+        client = self._client.with_options(max_retries=0)
+
+        def send() -> Any:
+            return client.batches.create(
+                input_file_id=input_file_id,
+                endpoint=ENDPOINT,
+                completion_window=WINDOW,
+                metadata=dict(metadata),
+            )
+
+        for pause in self._pauses():
+            try:
+                return batch_of(self._ask(f"batch of file {input_file_id}", send))
+            except ApiUnavailableError as error:
+                # Only 429 says for sure that nothing was created.
+                refused = isinstance(error.__cause__, openai.RateLimitError)
+                if isinstance(error, TokenLimitError) or not refused or pause is None:
+                    raise
+                time.sleep(_retry_after(error.__cause__, pause))
+        raise AssertionError("unreachable")
+
+    def retrieve(self, batch_id: str) -> ApiBatch:
+        """A batch as it is now; ApiMissingError where the API does not know it."""
+        return batch_of(self._ask(f"batch {batch_id}", lambda: self._client.batches.retrieve(batch_id)))
+
+    def list_batches(self) -> Iterator[ApiBatch]:
+        """All batches on the embeddings endpoint, as the API orders them (OpenAI: the newest first).
+
+        Some servers' cursors start again at page 1: an id that was seen before ends the list.
+        """
+        seen: set[str] = set()
+        after: str | None = None
+        while True:
+            cursor: dict[str, Any] = {} if after is None else {"after": after}
+            page = self._ask(
+                "the list of batches",
+                lambda cursor=cursor: self._client.batches.list(limit=100, **cursor),  # type: ignore[misc]
+            )
+            data = list(page.data or [])
+            for raw in data:
+                batch = batch_of(raw)
+                if batch.id in seen:
+                    return
+                seen.add(batch.id)
+                after = batch.id
+                if batch.endpoint.endswith("/embeddings"):
+                    yield batch
+            if not data or page.has_more is False:
+                return
+
+    def cancel(self, batch_id: str) -> None:
+        """Cancel a batch; one that has ended already, or that is gone, is no error."""
+        try:
+            self._ask(f"batch {batch_id}", lambda: self._client.batches.cancel(batch_id))
+        except ApiUnavailableError:
+            raise
+        except ApiError:
+            if not self._over(batch_id):
+                raise
+
+    def _over(self, batch_id: str) -> bool:
+        try:
+            batch = self.retrieve(batch_id)
+        except ApiMissingError:
+            return True
+        return batch.ended or batch.status == "cancelling"
+
+    def download(self, file_id: str, path: Path) -> int:
+        """Write a file's content to disk, in pieces; begun afresh after a broken connection. Returns its bytes.
+
+        Raises:
+            ApiMissingError: the API no longer has it.
+            ApiUnavailableError: it could not be had whole.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for pause in self._pauses():
+            try:
+                return self._download_once(file_id, path)
+            except ApiUnavailableError as error:
+                # The client has repeated the request itself where the server refused it; what is repeated here is
+                # a stream that broke off.
+                if pause is None or isinstance(error.__cause__, openai.APIStatusError):
+                    raise
+                time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _download_once(self, file_id: str, path: Path) -> int:
+        subject = f"file {file_id}"
+
+        def fetch() -> int:
+            written = 0
+            with self._client.files.with_streaming_response.content(file_id) as response:
+                headers = response.headers
+                with path.open("wb") as file:
+                    for piece in response.iter_bytes(_CHUNK):
+                        written += file.write(piece)
+            promised = headers.get("content-length", "") if not headers.get("content-encoding") else ""
+            if promised.isdigit() and int(promised) != written:
+                raise ApiUnavailableError(
+                    subject, f"came with {written} of {promised} bytes", "The next run fetches it again."
+                )
+            return written
+
+        return self._ask(subject, fetch)
+
+    def _pauses(self) -> Iterator[float | None]:
+        """Growing pauses in seconds between attempts; None marks the last attempt."""
+        for i in range(self._retries):
+            yield min(8.0, 0.25 * 2**i) * random.uniform(0.75, 1.0)  # noqa: S311 - spreads clients, guards nothing
+        yield None
+
+    def _ask(self, subject: str, send: Callable[[], T]) -> T:
+        try:
+            return send()
+        except Exception as error:
+            raise self._translate(subject, error) from error
+
+    def _translate(self, subject: str, error: Exception) -> Exception:
+        """The error of ours that the client's error stands for; an unrelated error is returned as it is."""
+        reason = self._masked(error)
+        if isinstance(error, openai.APIStatusError):
+            status, code = error.status_code, str(error.code or "")
+            if code == "token_limit_exceeded":
+                return TokenLimitError(subject, reason, "It is submitted when other batches have finished.")
+            if code == "insufficient_quota":
+                return ApiError(subject, f"the API's quota is used up ({reason})", "Check the plan and billing.")
+            if status == 401:
+                return ApiError(subject, f"the API key is refused ({reason})", "Check OPENAI_API_KEY.")
+            if status == 403:
+                return ApiError(
+                    subject, f"the API key may not do this ({reason})", "Check the key's project and permissions."
+                )
+            if status == 404:
+                return ApiMissingError(
+                    subject, f"the API does not have it ({reason})", "Check name and OPENAI_BASE_URL."
+                )
+            if status in (408, 409, 425, 429) or status >= 500:
+                return ApiUnavailableError(
+                    subject, f"the API answered {status} ({reason})", "The next run tries again by itself."
+                )
+            return ApiError(subject, f"the API refused with {status} ({reason})", "Correct what is asked.")
+        transport = type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore", "httpcore2"}
+        if transport or isinstance(error, openai.APIError):
+            return ApiUnavailableError(
+                subject,
+                f"the API at {self.url} did not answer as it should ({reason})",
+                "The next run tries again by itself; check OPENAI_BASE_URL if it stays so.",
+            )
+        return error
+
+    def _masked(self, error: Exception) -> str:
+        """The server's message without anything that could be a key."""
+        text = str(getattr(error, "message", "") or error or type(error).__name__)
+        body = getattr(error, "body", None)
+        if isinstance(body, dict) and isinstance(body.get("message"), str):
+            text = body["message"]
+        key = self._client.api_key
+        if key:
+            text = text.replace(key, "***")
+        return _KEYS.sub(r"\1-***", " ".join(text.split()))[:300].rstrip(".")
+
+
+def _ends(texts: Sequence[str]) -> Iterator[int]:
+    """Where each request to /v1/embeddings ends, so that none is over its limits."""
+    for part in slices(len(texts), MAX_INPUTS):
+        size = 0
+        for i in range(part.start, part.stop):
+            length = len(texts[i].encode())
+            if size and size + length > MAX_INPUT_BYTES:
+                yield i
+                size = 0
+            size += length
+        yield part.stop
+
+
+def _retry_after(error: BaseException | None, otherwise: float) -> float:
+    response = getattr(error, "response", None)
+    try:
+        return min(float(response.headers["retry-after"]), _LONGEST_WAIT) if response is not None else otherwise
+    except (KeyError, ValueError):
+        return otherwise

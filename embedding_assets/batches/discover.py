@@ -1,0 +1,291 @@
+"""Finds the batches that other programs submitted, and gives each a request record, so that its results are landed.
+
+A batch belongs to the collection that its metadata name (`collection`), else to the one whose `custom_id` pattern fits
+its requests; the texts come from its input file. What belongs to no collection is reported and left alone. A batch that
+was looked at is not fetched again: a claimed one has its record, an unclaimed one a mark beside the collections.
+
+_unclaimed/{digest of the declared patterns}/{batch}.json   why nobody claims it; looked at again when those change
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
+from embedding_assets.batches.documents import canonical, documents_table
+from embedding_assets.batches.files import encode, in_parallel
+from embedding_assets.batches.patterns import IdPattern, compile_pattern
+from embedding_assets.batches.requests import (
+    Request,
+    SentBatch,
+    commit_batch,
+    commit_intent,
+    foreign_request_id,
+    write_files,
+)
+from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
+from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.errors import ApiUnavailableError
+from embedding_assets.records import clean_id, clean_text
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+
+UNCLAIMED = "_unclaimed"
+# OpenAI keeps a batch's files for 30 days unless told otherwise; what is older gives nothing any more.
+DAYS_BACK = 30
+_AT_ONCE = 4  # input files of up to 200 MB
+
+
+@dataclass(frozen=True)
+class Found:
+    """A batch of another program; `collection` is None where nobody claims it, and `reason` says why.
+
+    Attributes:
+        count: records that are taken over.
+        passed_over: its requests that are none of the collection's.
+    """
+
+    batch_id: str
+    day: str
+    collection: str | None
+    count: int = 0
+    passed_over: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What looking through the API's batches gave.
+
+    Attributes:
+        claimed: batches that were given a record just now.
+        unclaimed: batches that belong to no collection, or to one of another deployment.
+        trouble: batches that could not be looked at; they are looked at again.
+        duplicates: unfinished second batches of our own requests, which were cancelled.
+        known: how many batches have a record already.
+    """
+
+    claimed: tuple[Found, ...] = ()
+    unclaimed: tuple[Found, ...] = ()
+    trouble: tuple[Found, ...] = ()
+    duplicates: tuple[str, ...] = ()
+    known: int = 0
+
+
+class _Unclaimed(Exception):
+    pass
+
+
+def discover(
+    api: EmbeddingApi,
+    store: ObjectStore,
+    catalog: Catalog,
+    *,
+    days_back: int = DAYS_BACK,
+    listed: Iterable[ApiBatch] | None = None,
+    folder: Path | None = None,
+) -> Discovery:
+    """Give the batches that other programs submitted their records.
+
+    Args:
+        days_back: older batches are left alone.
+        listed: the API's batches, where the caller has listed them.
+        folder: where input files lie for a moment; the system's folder for temporary files unless given.
+
+    Raises:
+        ApiError, ApiUnavailableError: the API's list cannot be had.
+        ConfigurationError: a pattern of the catalog is wrong.
+        StoreError: the store did not answer, or refuses.
+    """
+    finder = _Finder(api, store, catalog)
+    since = layout.now().timestamp() - days_back * 86_400
+    batches = [b for b in (api.list_batches() if listed is None else listed) if b.created_at >= since]
+    ours = [b for b in batches if REQUEST_KEY in b.metadata]
+    # A batch that failed or has no input file any more brings nothing.
+    others = [b for b in batches if REQUEST_KEY not in b.metadata and b.status != "failed"]
+    known, marks = finder.known(min((layout.day_of(b.created_at) for b in batches), default=None)), finder.marks()
+    fresh = [b for b in others if foreign_request_id(b.id) not in known and layout.part(b.id) not in marks]
+    with tempfile.TemporaryDirectory(prefix="discover-", dir=folder) as scratch:
+        found = in_parallel(lambda batch: finder.look(batch, Path(scratch)), fresh, _AT_ONCE)
+    strangers = tuple(
+        Found(b.id, layout.day_of(b.created_at), None, reason="another deployment's request")
+        for b in ours
+        if b.metadata[REQUEST_KEY] not in known
+    )
+    return Discovery(
+        tuple(f for f, kind in found if kind == "claimed"),
+        (*(f for f, kind in found if kind == "unclaimed"), *strangers),
+        tuple(f for f, kind in found if kind == "trouble"),
+        finder.cancel_duplicates([b for b in ours if b.metadata[REQUEST_KEY] in known and not b.ended]),
+        len(others) - len(fresh) + len(ours) - len(strangers),
+    )
+
+
+class _Finder:
+    def __init__(self, api: EmbeddingApi, store: ObjectStore, catalog: Catalog) -> None:
+        self._api, self._store, self._catalog = api, store, catalog
+        self._patterns = {s.name: compile_pattern(s.custom_id) for s in catalog if s.custom_id is not None}
+        declared = [[s.name, s.model, s.dimensions, s.custom_id] for s in catalog]
+        self._mark_folder = f"{UNCLAIMED}/{hashlib.blake2b(orjson.dumps(declared), digest_size=8).hexdigest()}"
+
+    def known(self, first_day: str | None) -> set[str]:
+        """Ids of the requests that have a record, from this day on; by listing alone."""
+        if first_day is None:
+            return set()
+        keys = (
+            item.key
+            for spec in self._catalog
+            for item in self._store.walk(
+                layout.requests(spec.name), after=f"{layout.requests(spec.name)}/{_day_before(first_day)}"
+            )
+        )
+        return {key.split("/")[-2] for key in keys if key.endswith(f"/{layout.REQUEST}")}
+
+    def marks(self) -> set[str]:
+        """Names of the batches that nobody claims, under the collections as declared now."""
+        return {i.key.rsplit("/", 1)[-1].removesuffix(".json") for i in self._store.walk(self._mark_folder)}
+
+    def cancel_duplicates(self, unfinished: list[ApiBatch]) -> tuple[str, ...]:
+        """Cancel the second batches of requests that have one: their run ended before it could do so itself."""
+        cancelled = []
+        for batch in unfinished:
+            collection, day = batch.metadata.get(COLLECTION_KEY, ""), batch.metadata.get(DAY_KEY, "")
+            key = f"{layout.requests(collection, day, batch.metadata[REQUEST_KEY])}/{layout.BATCH}"
+            if collection in self._catalog.collections and self._store.exists(key):
+                kept = orjson.loads(self._store.get(key)).get("batch_id")
+                if kept != batch.id and batch.status != "cancelling":
+                    self._api.cancel(batch.id)
+                    cancelled.append(batch.id)
+        return tuple(cancelled)
+
+    def look(self, batch: ApiBatch, folder: Path) -> tuple[Found, str]:
+        """Give one batch its record, or the mark that nobody claims it."""
+        day = layout.day_of(batch.created_at)
+        path = folder / f"{layout.part(batch.id)}.jsonl"
+        try:
+            try:
+                self._named(batch)  # before anything is fetched
+                self._api.download(batch.input_file_id, path)
+            except ApiMissingError:
+                raise _Unclaimed("its input file is gone, so that its texts are unknown") from None
+            return self._claim(batch, day, path, folder / layout.part(batch.id)), "claimed"
+        except _Unclaimed as error:
+            found = Found(batch.id, day, None, reason=str(error))
+            try:
+                self._store.put_new(f"{self._mark_folder}/{layout.part(batch.id)}.json", encode(found))
+            except ObjectExistsError:
+                pass
+            return found, "unclaimed"
+        except ApiUnavailableError as error:
+            return Found(batch.id, day, None, reason=str(error)), "trouble"
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _named(self, batch: ApiBatch) -> CollectionSpec | None:
+        name = batch.metadata.get(COLLECTION_KEY)
+        if name is None:
+            if not self._patterns:
+                raise _Unclaimed("its metadata name no collection")
+            return None
+        if name not in self._catalog.collections:
+            raise _Unclaimed(f"its metadata name the collection {name!r}, which is not declared")
+        return self._catalog.get(name)
+
+    def _claim(self, batch: ApiBatch, day: str, path: Path, folder: Path) -> Found:
+        spec = self._named(batch) or self._by_pattern(path)
+        pattern = self._patterns.get(spec.name)
+        rows, passed_over = _rows(spec, pattern, path, batch.metadata.get(COLLECTION_KEY) is not None)
+        if not rows:
+            raise _Unclaimed(f"none of its requests can be read as one of {spec.name!r}")
+        documents: pa.Table = documents_table(rows.values())
+        request_id = foreign_request_id(batch.id)
+        key = layout.requests(spec.name, day, request_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        stored, ids = write_files(self._store, key, documents, folder)
+        # Before the intent, for once: an intent without a batch would be submitted.
+        commit_batch(self._store, key, SentBatch(batch.id, batch.created_at, batch.input_file_id, foreign=True))
+        commit_intent(
+            self._store,
+            Request(
+                request_id=request_id,
+                collection=spec.name,
+                model=spec.model,
+                dimensions=spec.dimensions,
+                day=day,
+                attempt=1,
+                count=documents.num_rows,
+                made=layout.new_id(datetime.fromtimestamp(batch.created_at, timezone.utc)),
+                documents=stored,
+                ids=ids,
+                foreign=True,
+            ),
+        )
+        return Found(batch.id, day, spec.name, documents.num_rows, passed_over)
+
+    def _by_pattern(self, path: Path) -> CollectionSpec:
+        """The one collection whose pattern fits the first request that any fits."""
+        for raw in _requests(path):
+            fitting = [n for n, p in self._patterns.items() if p.match(str(raw.get("custom_id"))) is not None]
+            if len(fitting) > 1:
+                raise _Unclaimed(f"the patterns of {' and '.join(fitting)} both fit {raw.get('custom_id')!r}")
+            if fitting:
+                return self._catalog.get(fitting[0])
+        raise _Unclaimed("no collection's pattern fits any of its custom_ids")
+
+
+def _requests(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                raw = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(raw, dict):
+                yield raw
+
+
+def _rows(
+    spec: CollectionSpec, pattern: IdPattern | None, path: Path, named: bool
+) -> tuple[dict[str, tuple[str, str, str]], int]:
+    """The requests of an input file as id -> (id, text, metadata), and how many are none of the collection's."""
+    rows: dict[str, tuple[str, str, str]] = {}
+    passed_over = 0
+    for raw in _requests(path):
+        body = raw.get("body")
+        body = body if isinstance(body, dict) else {}
+        if body.get("model", spec.model) != spec.model:
+            raise _Unclaimed(
+                f"it asks for the model {body['model']!r}, the collection {spec.name!r} for {spec.model!r}"
+            )
+        if body.get("dimensions", spec.dimensions) != spec.dimensions:
+            raise _Unclaimed(
+                f"it asks for {body['dimensions']!r} dimensions, the collection {spec.name!r} for {spec.dimensions}"
+            )
+        given = body.get("input")
+        try:
+            record_id = clean_id(raw.get("custom_id"))
+            text = clean_text(given[0] if isinstance(given, list) and len(given) == 1 else given)
+        except ValueError:
+            passed_over += 1
+            continue
+        metadata = pattern.match(record_id) if pattern is not None else {}
+        if metadata is None and not named:
+            passed_over += 1
+            continue
+        rows.setdefault(record_id, (record_id, text, canonical(dict(metadata or {}))))
+    return rows, passed_over
+
+
+def _day_before(day: str) -> str:
+    """A key that sorts before everything of this day, since `after` leaves out what it names."""
+    return layout.day_of(datetime.fromisoformat(day).replace(tzinfo=timezone.utc).timestamp() - 1) + "~"

@@ -1,0 +1,136 @@
+"""Files of the store that a small JSON object vouches for with name, size and SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+
+from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.store.objects import ObjectStore
+
+WORKERS = 16  # requests to the store or the API at once: what they cost is waiting
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file as it must be: its name within its folder, size in bytes, SHA-256 in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def store_file(store: ObjectStore, folder: str, path: Path, named_by_content: bool = False) -> StoredFile:
+    """Upload a file into a folder.
+
+    Args:
+        named_by_content: put the hash into the name. Two writers at one folder, whose Parquet libraries may write
+            the same rows as different bytes, then never overwrite each other's file.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+    sha256 = digest.hexdigest()
+    name = f"{path.stem}-{sha256[:16]}{path.suffix}" if named_by_content else path.name
+    store.upload(f"{folder}/{name}", path)
+    return StoredFile(name, size, sha256)
+
+
+def fetch_file(store: ObjectStore, folder: str, file: StoredFile, path: Path) -> Path:
+    """Download a file and hold it against what it must be.
+
+    Raises:
+        CorruptedError: it is gone, or is not what was written.
+        StoreError: the store did not answer, or refuses.
+    """
+    key = f"{folder}/{file.name}"
+    try:
+        found = store.download(key, path)
+    except ObjectMissingError:
+        raise CorruptedError(key, "is gone from the store", "It is fetched or asked for again.") from None
+    if found != file.sha256 or path.stat().st_size != file.size:
+        path.unlink(missing_ok=True)
+        raise CorruptedError(key, "is not what was written there", "It is fetched or asked for again.")
+    return path
+
+
+def read_parquet(store: ObjectStore, folder: str, file: StoredFile) -> pa.Table:
+    """A small Parquet file, held against what it must be; CorruptedError as `fetch_file`."""
+    key = f"{folder}/{file.name}"
+    try:
+        data = store.get(key)
+    except ObjectMissingError:
+        raise CorruptedError(key, "is gone from the store", "It is fetched or asked for again.") from None
+    if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
+        raise CorruptedError(key, "is not what was written there", "It is fetched or asked for again.")
+    return pq.read_table(pa.BufferReader(data))
+
+
+def write_parquet(table: pa.Table, path: Path) -> Path:
+    """Write a table as one Parquet file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd")
+    return path
+
+
+def encode(value: Any) -> bytes:
+    """A frozen dataclass as JSON that people can read."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+def decode(kind: type[T], key: str, data: bytes, newest_format: int = 1) -> T:
+    """The inverse of `encode`.
+
+    Raises:
+        CorruptedError: it is no such object, or was written by a newer version.
+    """
+    try:
+        raw = orjson.loads(data)
+        if isinstance(raw, dict) and isinstance(raw.get("format"), int) and raw["format"] > newest_format:
+            raise CorruptedError(key, f"has format {raw['format']}", "Read it with a newer version of this package.")
+        value: T = _adapter(kind).validate_python(raw)
+    except (orjson.JSONDecodeError, ValidationError) as error:
+        raise CorruptedError(key, f"is no {kind.__name__}", "Restore it from a copy, or remove its folder.") from error
+    return value
+
+
+def read(store: ObjectStore, kind: type[T], key: str) -> T | None:
+    """A small JSON object of the store; None where there is none."""
+    try:
+        data = store.get(key)
+    except ObjectMissingError:
+        return None
+    return decode(kind, key, data)
+
+
+def in_parallel(work: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> list[R]:
+    """Results in the order of the items; the first error ends it."""
+    wanted = list(items)
+    if len(wanted) < 2:
+        return [work(item) for item in wanted]
+    with ThreadPoolExecutor(min(workers, len(wanted)), thread_name_prefix="batches") as pool:
+        return list(pool.map(work, wanted))

@@ -1,0 +1,138 @@
+"""Reads one line of a batch's output or error file, and trusts nothing in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from embedding_assets.batches.answers import vector_of
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.records import Vectors
+
+ACCEPTED = "accepted"
+_LONGEST_REASON = 300
+
+# Statuses of one line that say nothing about the record: asking again may well succeed.
+_RETRYABLE_STATUSES = frozenset({401, 403, 408, 409, 425, 429})
+_RETRYABLE_CODES = frozenset({"batch_expired", "batch_cancelled", "rate_limit_exceeded", "server_error"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one line says.
+
+    Attributes:
+        custom_id: the record it speaks of; None where it does not say.
+        vector: the embedding, shape (dimensions,); None where it is rejected.
+        code: `accepted`, or a short name of what is wrong.
+        reason: what is wrong, in words.
+        retryable: whether asking again may help. Vectors that cannot be right are: within the collection's `attempts`.
+        tokens: tokens that the line was charged for.
+    """
+
+    custom_id: str | None
+    vector: Vectors | None
+    code: str
+    reason: str = ""
+    retryable: bool = False
+    tokens: int = 0
+
+
+class _Bad(Exception):
+    def __init__(self, code: str, reason: str, retryable: bool = True) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.retryable = code, reason[:_LONGEST_REASON], retryable
+
+
+def parse_line(line: bytes, spec: CollectionSpec) -> Answer:
+    """What a line says of which record; never raises for what a line holds."""
+    try:
+        raw = _json(line)
+    except ValueError as error:
+        return Answer(None, None, "bad_json", f"the line is no JSON ({error})"[:_LONGEST_REASON], True)
+    if not isinstance(raw, dict):
+        return Answer(None, None, "bad_json", f"the line is of type {type(raw).__name__}, not an object", True)
+    custom_id = raw.get("custom_id")
+    if not isinstance(custom_id, str) or not custom_id:
+        return Answer(None, None, "no_custom_id", "the line names no record", True)
+    tokens = 0
+    try:
+        body = _body(raw)
+        usage = body.get("usage")
+        if isinstance(usage, dict) and isinstance(usage.get("total_tokens"), int):
+            tokens = usage["total_tokens"]
+        return Answer(custom_id, _vector(body, spec), ACCEPTED, tokens=tokens)
+    except _Bad as bad:
+        return Answer(custom_id, None, bad.code, bad.reason, bad.retryable, tokens)
+
+
+def _json(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # Python's own reader takes NaN and Infinity, which some servers write: the record is then known by name.
+        try:
+            return json.loads(line)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def _body(raw: dict[str, Any]) -> dict[str, Any]:
+    """The body of a good response; _Bad where it is none."""
+    if raw.get("error"):
+        raise _refusal(raw["error"], None)
+    response = raw.get("response")
+    if not isinstance(response, dict):
+        raise _Bad("no_response", "the line has no response")
+    body = response.get("body")
+    if isinstance(body, str):  # some servers give JSON within JSON
+        try:
+            body = _json(body.encode("utf-8", "replace"))
+        except ValueError:
+            body = {"error": {"message": body}} if response.get("status_code") != 200 else None
+    status = response.get("status_code")
+    if status != 200:
+        raise _refusal(body.get("error", body) if isinstance(body, dict) else body, status)
+    if not isinstance(body, dict):
+        raise _Bad("no_body", "the response has no body")
+    if body.get("error"):
+        raise _refusal(body["error"], None)
+    return body
+
+
+def _refusal(error: Any, status: Any) -> _Bad:
+    fields = error if isinstance(error, dict) else {"message": error}
+    code, message = str(fields.get("code") or ""), str(fields.get("message") or "no reason given")
+    number = status if isinstance(status, int) and not isinstance(status, bool) else None
+    # Without a status only the code can tell; unknown trouble is tried again rather than given up.
+    permanent = number is not None and 400 <= number < 500 and number not in _RETRYABLE_STATUSES
+    said = f"answered {number}: {message}" if number is not None else message
+    return _Bad(
+        code or (f"http_{number}" if number is not None else "error"), said, not permanent or code in _RETRYABLE_CODES
+    )
+
+
+def _vector(body: dict[str, Any], spec: CollectionSpec) -> Vectors:
+    model = body.get("model")
+    # OpenAI answers with the dated name of a model: text-embedding-ada-002-v2 for text-embedding-ada-002.
+    if isinstance(model, str) and model and model != spec.model and not model.startswith(f"{spec.model}-"):
+        raise _Bad("wrong_model", f"the vector is of model {model!r}, not {spec.model!r}")
+    data = body.get("data")
+    if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], dict):
+        raise _Bad("no_embedding", "the response does not hold one embedding")
+    try:
+        vector = vector_of(data[0].get("embedding"))
+    except ValueError as error:
+        raise _Bad("no_embedding", str(error)) from None
+    if vector.shape != (spec.dimensions,):
+        raise _Bad("wrong_dimension", f"the vector has {vector.size} dimensions, not {spec.dimensions}")
+    if not np.isfinite(vector).all():
+        raise _Bad("not_finite", "the vector holds NaN or infinity")
+    if not vector.any():
+        # It has no direction, and with cosine no distance to anything; no model gives it for a text.
+        raise _Bad("zero_vector", "the vector is zero")
+    return vector

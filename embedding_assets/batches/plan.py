@@ -1,0 +1,221 @@
+"""Decides what a cell still has to ask for; changes nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from embedding_assets.batches.batch_file import cut, line_sizes
+from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
+from embedding_assets.batches.requests import (
+    Asked,
+    Request,
+    asked_documents,
+    latest_content,
+    read_requests,
+    request_id_of,
+)
+from embedding_assets.batches.standing import CellStanding, read_standing
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import CorruptedError
+from embedding_assets.settings import S3Settings
+from embedding_assets.store.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A request to be made.
+
+    Attributes:
+        documents: with DOCUMENTS_SCHEMA.
+        repeats: the request whose unanswered records these are.
+    """
+
+    request_id: str
+    attempt: int
+    documents: pa.Table
+    repeats: str | None = None
+
+    @property
+    def count(self) -> int:
+        """Its records."""
+        return int(self.documents.num_rows)
+
+
+@dataclass(frozen=True)
+class SubmissionPlan:
+    """What a submission would do.
+
+    Attributes:
+        unfinished: intents without a batch: it is looked for, and created if it is not there.
+        again: what is asked again, a request for each one that left something over.
+        new: what is asked for the first time.
+        asked_before: documents that need no asking.
+        refused: documents that cannot be asked.
+        token_limited: the last turn met the limit of enqueued tokens; nothing is created while batches are under way.
+        documents_note: why no documents were read; empty where they were.
+    """
+
+    collection: str
+    day: str
+    unfinished: tuple[Request, ...] = ()
+    again: tuple[Planned, ...] = ()
+    new: tuple[Planned, ...] = ()
+    asked_before: int = 0
+    refused: tuple[Refused, ...] = ()
+    token_limited: bool = False
+    documents_note: str = ""
+
+
+def documents_for(
+    spec: CollectionSpec, day: str, today: str, s3: S3Settings | None = None
+) -> tuple[Documents | None, str]:
+    """The documents that a cell is made of, or None and why it has none.
+
+    A source with `{day}` belongs to its day, and one without to today: what it holds now was not there on a past day.
+
+    Raises:
+        DocumentError: the source cannot be read, or a source without `{day}` is not there.
+        StoreError: the store it is in cannot be reached, or refuses.
+    """
+    if spec.documents is None:
+        return None, "other programs submit the batches of this collection"
+    if per_day(spec.documents):
+        try:
+            return read_documents(spec.documents, day, s3), ""
+        except NoDocumentsError as error:
+            return None, str(error)
+    if day != today:
+        return None, f"documents without a day of their own are asked for today, {today}"
+    return read_documents(spec.documents, day, s3), ""
+
+
+def plan_submission(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    day: str,
+    documents: Documents | None,
+    *,
+    documents_note: str = "",
+    folder: Path | None = None,
+) -> SubmissionPlan:
+    """What a cell still has to ask for.
+
+    Args:
+        documents: what it should have asked for; None where only unfinished and unanswered requests matter.
+        folder: where files lie for a moment; the system's folder for temporary files unless given.
+
+    Raises:
+        CorruptedError: a record of what was asked is damaged.
+        StoreError: the store did not answer, or refuses.
+    """
+    history = _History(store, spec)
+    if documents is not None:
+        cell = [a for a in history.all() if a.request.day == day]
+    else:
+        cell = read_requests(store, spec.name, day)
+    standing = read_standing(store, spec, day, history.latest, cell)
+    new: tuple[Planned, ...] = ()
+    asked_before = 0
+    refused: tuple[Refused, ...] = ()
+    if documents is not None:
+        new, asked_before, too_large = _new(spec, day, documents, history.latest())
+        refused = (*documents.refused, *too_large)
+    with tempfile.TemporaryDirectory(prefix="plan-", dir=folder) as scratch:
+        again = tuple(p for part in _again(store, spec, standing, Path(scratch)) for p in part)
+    waiting = {place.request_id for place in standing.places.values() if place.kind == "again"}
+    return SubmissionPlan(
+        spec.name,
+        day,
+        tuple(a.request for a in cell if a.batch is None),
+        again,
+        new,
+        asked_before,
+        refused,
+        any(r.token_limited and r.asked.request.request_id in waiting for r in standing.requests),
+        documents_note,
+    )
+
+
+class _History:
+    """All requests of the collection, read when they are needed and once."""
+
+    def __init__(self, store: ObjectStore, spec: CollectionSpec) -> None:
+        self._store, self._spec = store, spec
+        self._asked: list[Asked] | None = None
+        self._latest: dict[str, bytes] | None = None
+
+    def all(self) -> list[Asked]:
+        if self._asked is None:
+            self._asked = read_requests(self._store, self._spec.name)
+        return self._asked
+
+    def latest(self) -> Mapping[str, bytes]:
+        if self._latest is None:
+            self._latest = latest_content(self._store, self.all())
+        return self._latest
+
+
+def _new(
+    spec: CollectionSpec, day: str, documents: Documents, latest: Mapping[str, bytes]
+) -> tuple[tuple[Planned, ...], int, tuple[Refused, ...]]:
+    """The documents whose content is not the one last asked for, cut into requests."""
+    table = documents.table
+    ids, digests = table.column("id").to_pylist(), table.column("digest").to_pylist()
+    wanted = [latest.get(i) != d for i, d in zip(ids, digests, strict=True)]
+    before = len(wanted) - sum(wanted)
+    table = table.filter(pa.array(wanted, pa.bool_()))
+    sizes = line_sizes(spec, table)
+    fits = [size <= spec.batch_bytes for size in sizes]
+    too_large = tuple(
+        Refused(spec.documents or "", 0, i, f"its request has {size} bytes, a batch at most {spec.batch_bytes}")
+        for i, size, fit in zip(table.column("id").to_pylist(), sizes, fits, strict=True)
+        if not fit
+    )
+    table = table.filter(pa.array(fits, pa.bool_()))
+    sizes = [size for size, fit in zip(sizes, fits, strict=True) if fit]
+    return tuple(_cut(spec, _Turn(day, 1, replaces=latest), table, sizes)), before, too_large
+
+
+def _again(store: ObjectStore, spec: CollectionSpec, standing: CellStanding, folder: Path) -> list[list[Planned]]:
+    """What each request left over. One request each: two runs that see different landings then never ask for one
+    record in two different company."""
+    requests = {r.asked.request.request_id: r.asked.request for r in standing.requests}
+    planned = []
+    for request_id, places in sorted(standing.again().items()):
+        request = requests[request_id]
+        table = pq.read_table(asked_documents(store, request, folder))
+        left = table.filter(pc.is_in(table.column("id"), pa.array([p.id for p in places], pa.string())))
+        if left.num_rows != len(places):
+            raise CorruptedError(
+                f"{request.folder}/{request.documents.name}",
+                "lacks documents that its list of ids has",
+                "Remove this request's folder; its documents are then asked again.",
+            )
+        sizes = line_sizes(spec, left)
+        planned.append(_cut(spec, _Turn(request.day, request.attempt + 1, request_id), left, sizes))
+    return planned
+
+
+@dataclass(frozen=True)
+class _Turn:
+    day: str
+    attempt: int
+    repeats: str | None = None
+    replaces: Mapping[str, bytes] = field(default_factory=dict)  # the content last asked for, by id
+
+
+def _cut(spec: CollectionSpec, turn: _Turn, table: pa.Table, sizes: list[int]) -> list[Planned]:
+    planned = []
+    for part in cut(sizes, spec.batch_requests, spec.batch_bytes):
+        some = table.slice(part.start, part.stop - part.start)
+        replaced = [turn.replaces[i] for i in some.column("id").to_pylist() if i in turn.replaces]
+        request_id = request_id_of(spec, turn.day, turn.attempt, [*some.column("digest").to_pylist(), *replaced])
+        planned.append(Planned(request_id, turn.attempt, some, turn.repeats))
+    return planned

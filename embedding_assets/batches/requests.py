@@ -1,0 +1,225 @@
+"""The record of what was asked: an intent that is written before anything is sent, and the batch that came of it.
+
+A request is named by the digest of what it asks, so that whoever wants to ask the same finds it. Its files are written
+first and `request.json`, put-if-absent, last: a folder without one is no request. `batch.json`, put-if-absent too,
+says which batch answers it; of two batches for one request the other is a duplicate and is cancelled.
+
+{collection}/requests/{day}/{request_id}/documents-{hash}.parquet   id, document, metadata, digest
+{collection}/requests/{day}/{request_id}/ids-{hash}.parquet         id, digest: enough to know what was asked
+{collection}/requests/{day}/{request_id}/request.json               the intent
+{collection}/requests/{day}/{request_id}/batch.json                 the batch
+{collection}/requests/{day}/refused/{id}.jsonl                      the documents that could not be asked, by name
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+
+from embedding_assets.batches.documents import Refused
+from embedding_assets.batches.files import (
+    StoredFile,
+    decode,
+    encode,
+    fetch_file,
+    in_parallel,
+    read,
+    read_parquet,
+    store_file,
+    write_parquet,
+)
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+
+FORMAT = 1
+REFUSED = "refused"
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked in one batch.
+
+    Attributes:
+        request_id: 32 hexadecimal digits, the digest of collection, model, dimensions, day, attempt and documents.
+        attempt: 1 when its records are asked for the first time in this cell, one more each time they are repeated.
+        repeats: the request whose unanswered records it asks again.
+        count: its records.
+        made: when the intent was written, as `layout.new_id()`; a foreign batch's creation. Orders requests.
+        foreign: whether another program submitted the batch.
+    """
+
+    request_id: str
+    collection: str
+    model: str
+    dimensions: int
+    day: str
+    attempt: int
+    count: int
+    made: str
+    documents: StoredFile
+    ids: StoredFile
+    repeats: str | None = None
+    foreign: bool = False
+    format: int = FORMAT
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the store."""
+        return layout.requests(self.collection, self.day, self.request_id)
+
+
+@dataclass(frozen=True)
+class SentBatch:
+    """The batch that answers a request; `created_at` in seconds since 1970, as the API says."""
+
+    batch_id: str
+    created_at: int
+    input_file_id: str
+    foreign: bool = False
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request with its batch; None as long as nobody knows of one."""
+
+    request: Request
+    batch: SentBatch | None
+
+
+def request_id_of(spec: CollectionSpec, day: str, attempt: int, digests: Iterable[bytes]) -> str:
+    """The id of a request for documents with these content digests, in whatever order.
+
+    The digests of what the documents replace belong to it too: a text that goes from A to B and back to A on one day
+    is asked three times.
+    """
+    hasher = hashlib.blake2b(
+        orjson.dumps([FORMAT, spec.name, spec.model, spec.dimensions, day, attempt]), digest_size=16
+    )
+    for digest in sorted(digests):
+        hasher.update(digest)
+    return hasher.hexdigest()
+
+
+def foreign_request_id(batch_id: str) -> str:
+    """The id of the record of a batch that another program submitted."""
+    return hashlib.blake2b(orjson.dumps([FORMAT, "foreign", batch_id]), digest_size=16).hexdigest()
+
+
+def write_files(
+    store: ObjectStore, folder_key: str, documents: pa.Table, folder: Path
+) -> tuple[StoredFile, StoredFile]:
+    """Upload a request's two files; harmless as long as no `request.json` names them."""
+    files = {"documents": documents, "ids": documents.select(["id", "digest"])}
+    stored = [
+        store_file(store, folder_key, write_parquet(table, folder / f"{name}.parquet"), named_by_content=True)
+        for name, table in files.items()
+    ]
+    return stored[0], stored[1]
+
+
+def commit_intent(store: ObjectStore, request: Request) -> Request:
+    """Write `request.json`, or find that another run wrote it for the same documents; returns the one that counts."""
+    key = f"{request.folder}/{layout.REQUEST}"
+    try:
+        store.put_new(key, encode(request))
+    except ObjectExistsError:
+        return decode(Request, key, store.get(key))
+    return request
+
+
+def commit_batch(store: ObjectStore, request_folder: str, batch: SentBatch) -> SentBatch:
+    """Write `batch.json`, or find that another run wrote it; returns the one that counts."""
+    key = f"{request_folder}/{layout.BATCH}"
+    try:
+        store.put_new(key, encode(batch))
+    except ObjectExistsError:
+        return decode(SentBatch, key, store.get(key))
+    return batch
+
+
+def batch_for(store: ObjectStore, request: Request) -> SentBatch | None:
+    """The batch that answers a request, as the store knows just now."""
+    return read(store, SentBatch, f"{request.folder}/{layout.BATCH}")
+
+
+def read_requests(store: ObjectStore, collection: str, day: str | None = None) -> list[Asked]:
+    """The requests of a collection or of one cell, in the order they were made.
+
+    Raises:
+        CorruptedError: a record of what was asked cannot be read.
+        StoreError: the store did not answer, or refuses.
+    """
+    keys = {item.key for item in store.walk(layout.requests(collection, day))}
+    committed = (key.rsplit("/", 1)[0] for key in keys if key.endswith(f"/{layout.REQUEST}"))
+    folders = [folder for folder in committed if _REQUEST_ID.fullmatch(folder.rsplit("/", 1)[1])]
+
+    def load(folder: str) -> Asked:
+        key = f"{folder}/{layout.REQUEST}"
+        request = decode(Request, key, store.get(key))
+        known = f"{folder}/{layout.BATCH}" in keys
+        return Asked(request, batch_for(store, request) if known else None)
+
+    return sorted(in_parallel(load, folders), key=lambda a: (a.request.day, a.request.made))
+
+
+def asked_ids(store: ObjectStore, request: Request) -> pa.Table:
+    """What a request asked, as columns id and digest; CorruptedError where the record is damaged."""
+    return read_parquet(store, request.folder, request.ids)
+
+
+def asked_documents(store: ObjectStore, request: Request, folder: Path) -> Path:
+    """A request's documents (DOCUMENTS_SCHEMA) as a Parquet file; CorruptedError where they are damaged."""
+    return fetch_file(store, request.folder, request.documents, folder / f"{request.request_id}.parquet")
+
+
+def latest_content(store: ObjectStore, asked: Iterable[Asked]) -> dict[str, bytes]:
+    """The content digest last asked for of every id.
+
+    Only first attempts count: a repetition is later than what it repeats, but its text is not newer.
+    """
+    first = sorted((a.request for a in asked if a.request.attempt == 1), key=lambda r: (r.day, r.made))
+    latest: dict[str, bytes] = {}
+    for table in in_parallel(lambda request: asked_ids(store, request), first):
+        latest.update(zip(table.column("id").to_pylist(), table.column("digest").to_pylist(), strict=True))
+    return latest
+
+
+def record_refused(store: ObjectStore, collection: str, day: str, refused: Iterable[Refused]) -> bool:
+    """Write down the documents that could not be asked; nothing where that is known. Returns whether it was news.
+
+    The newest list of a day is the one that holds. One that says what an earlier day's newest says is not repeated,
+    since a source without `{day}` is read every day.
+    """
+    data = b"".join(orjson.dumps(asdict(item)) + b"\n" for item in refused)
+    known = _newest_refused(store, collection, day)
+    if data == (known or b""):
+        return False
+    if known is None and any(data == _newest_refused(store, collection, d) for d in _days(store, collection)):
+        return False
+    store.put_new(f"{layout.requests(collection, day)}/{REFUSED}/{layout.new_id()}.jsonl", data)
+    return True
+
+
+def read_refused(store: ObjectStore, collection: str, day: str) -> list[Refused]:
+    """The documents of a cell that could not be asked, by name."""
+    key = f"{layout.requests(collection, day)}/{REFUSED}"
+    return [decode(Refused, key, line) for line in (_newest_refused(store, collection, day) or b"").splitlines()]
+
+
+def _newest_refused(store: ObjectStore, collection: str, day: str) -> bytes | None:
+    keys = [item.key for item in store.walk(f"{layout.requests(collection, day)}/{REFUSED}")]
+    return store.get(keys[-1]) if keys else None
+
+
+def _days(store: ObjectStore, collection: str) -> list[str]:
+    return [day for day in store.folders(layout.requests(collection)) if _DAY.fullmatch(day)]

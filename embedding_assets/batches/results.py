@@ -1,0 +1,286 @@
+"""Polls the batches of a cell and lands what came back.
+
+The API is asked afresh each time. Where it no longer has a batch's files, the newest landing whose checksums hold takes
+their place; where there is none either, the records count as lost and are asked again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
+from embedding_assets.batches.files import WORKERS, in_parallel
+from embedding_assets.batches.landing import LOST, LOST_CODE, Landing, all_landings, commit, holds, write_files
+from embedding_assets.batches.landing_files import Landed, land_lines, requested_documents
+from embedding_assets.batches.parse import Answer
+from embedding_assets.batches.requests import Asked, Request, SentBatch, asked_documents, read_requests
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import ApiUnavailableError, CorruptedError
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+
+# A batch that the API does not know is given up after its window of 24 h and as much again: before, the API may be
+# slow to show it, or the key be another organisation's for a while.
+_UNKNOWN_SECONDS = 48 * 3600
+
+# A batch of 50,000 x 1,536 takes 0.4 GB of disk as base64 and 0.3 GB as Parquet; few of those at once.
+_LARGE = 5_000
+_LARGE_AT_ONCE = 2
+
+State = Literal["landed", "unchanged", "kept", "lost", "pending", "unsent", "skipped", "trouble"]
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """One batch of a cell, as it was found.
+
+    Attributes:
+        state: `landed` (newly written), `unchanged` (as landed before), `kept` (the API gives less than was landed;
+            the landing holds), `lost` (neither has it: its records are asked again), `pending` (not finished),
+            `unsent` (asked, no batch yet), `skipped` (as the caller wished), `trouble` (see reason; tried again).
+        status: the batch's status, in the API's words; empty where it was not asked.
+        reason: what there is to say: an unknown status, why the batch failed, what the trouble is.
+        landing: the one that counts now, if there is one.
+        age: seconds since the batch was created.
+    """
+
+    batch_id: str
+    request_id: str
+    attempt: int
+    foreign: bool
+    requested: int
+    state: State
+    status: str = ""
+    reason: str = ""
+    landing: Landing | None = None
+    age: int = 0
+
+
+@dataclass(frozen=True)
+class CellResults:
+    """What polling a cell gave, one row for every request."""
+
+    collection: str
+    day: str
+    batches: tuple[BatchRow, ...]
+
+    def count(self, *states: State) -> int:
+        """How many batches are in one of these states."""
+        return sum(row.state in states for row in self.batches)
+
+    @property
+    def landings(self) -> list[Landing]:
+        """The landings that count, of the batches that have one."""
+        return [row.landing for row in self.batches if row.landing is not None]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens charged for what is landed."""
+        return sum(landing.tokens for landing in self.landings)
+
+
+def poll(
+    api: EmbeddingApi,
+    store: ObjectStore,
+    spec: CollectionSpec,
+    day: str,
+    *,
+    skip: AbstractSet[str] = frozenset(),
+    only: AbstractSet[str] = frozenset(),
+    folder: Path | None = None,
+) -> CellResults:
+    """Poll the batches of a cell and land the finished ones.
+
+    Args:
+        day: the cell's, YYYY-MM-DD.
+        skip: batch ids that need no polling, such as those with a valid delta.
+        only: batch ids that are polled whatever `skip` says; if there are any, no others are.
+        folder: where downloads lie for a moment; the system's folder for temporary files unless given.
+
+    Raises:
+        ApiError: the API refuses the key, or a request as such. One batch's trouble is in its row instead.
+        CorruptedError: a record of what was asked cannot be read.
+        StoreError: the store did not answer, or refuses.
+    """
+    asked = read_requests(store, spec.name, day)
+    landings = all_landings(store, spec.name, day)
+    with tempfile.TemporaryDirectory(prefix="results-", dir=folder) as scratch:
+        poller = _Poller(api, store, spec, landings, frozenset(only), Path(scratch))
+
+        def row(item: Asked) -> BatchRow:
+            if item.batch is None:
+                return _row(item, "unsent")
+            wanted = item.batch.batch_id in only if only else item.batch.batch_id not in skip
+            if not wanted:
+                return _row(item, "skipped", landing=next(iter(landings.get(item.batch.batch_id, [])), None))
+            return poller.poll(item, item.batch)
+
+        return CellResults(spec.name, day, tuple(in_parallel(row, asked, WORKERS)))
+
+
+def _row(item: Asked, state: State, status: str = "", reason: str = "", landing: Landing | None = None) -> BatchRow:
+    request, batch = item.request, item.batch
+    age = max(0, int(layout.now().timestamp()) - batch.created_at) if batch else 0
+    return BatchRow(
+        batch.batch_id if batch else "",
+        request.request_id,
+        request.attempt,
+        request.foreign,
+        request.count,
+        state,
+        status,
+        reason,
+        landing,
+        age,
+    )
+
+
+@dataclass
+class _Poller:
+    api: EmbeddingApi
+    store: ObjectStore
+    spec: CollectionSpec
+    landings: dict[str, list[Landing]]
+    forced: frozenset[str]
+    folder: Path
+    large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_LARGE_AT_ONCE))
+
+    def poll(self, item: Asked, sent: SentBatch) -> BatchRow:
+        """One batch's row; its trouble is said there, so that it does not stop the others."""
+        try:
+            return self._poll(item, sent)
+        except (ApiUnavailableError, CorruptedError) as error:
+            before = self.landings.get(sent.batch_id, [])
+            return _row(item, "trouble", reason=str(error), landing=before[0] if before else None)
+
+    def _poll(self, item: Asked, sent: SentBatch) -> BatchRow:
+        before = self.landings.get(sent.batch_id, [])
+        newest = before[0] if before else None
+        try:
+            batch = self.api.retrieve(sent.batch_id)
+        except ApiMissingError as error:
+            if not before and layout.now().timestamp() - sent.created_at < _UNKNOWN_SECONDS:
+                return _row(item, "trouble", reason=str(error))
+            with self._turn(item):
+                return self._without_api(item, sent, before, "the API does not know the batch")
+        if not batch.ended:
+            reason = "" if batch.status_known else f"the status {batch.status!r} is unknown; waiting until it is final"
+            return _row(item, "pending", batch.status, reason, newest)
+        settled = newest is not None and newest.accepted == 0 and newest.status == batch.status
+        if settled and sent.batch_id not in self.forced:
+            # No delta will ever come of it, so nobody else would end the polling.
+            return _row(item, "unchanged", batch.status, batch.reason, newest)
+        with self._turn(item):
+            return self._land(item, sent, batch, before)
+
+    def _turn(self, item: Asked) -> AbstractContextManager[object]:
+        return self.large if item.request.count > _LARGE else nullcontext()
+
+    def _land(self, item: Asked, sent: SentBatch, batch: ApiBatch, before: list[Landing]) -> BatchRow:
+        folder = self.folder / item.request.request_id
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            sources = []
+            for name, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
+                if file_id is None:
+                    continue
+                path = folder / f"{name}.jsonl"
+                try:
+                    self.api.download(file_id, path)
+                except ApiMissingError:
+                    if name == "output":
+                        return self._without_api(item, sent, before, "the API no longer has the batch's output")
+                    continue
+                sources.append(path)
+            requested = requested_documents(asked_documents(self.store, item.request, folder))
+            landed = land_lines(self.spec, requested, sources, folder / "landing")
+            return self._compare(item, sent, batch, landed, before)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _compare(
+        self, item: Asked, sent: SentBatch, batch: ApiBatch, landed: Landed, before: list[Landing]
+    ) -> BatchRow:
+        """Write a landing unless the newest whole one says the same, or says more."""
+        outcome = landed.outcome(batch.status)
+        whole = next((one for one in before if one.status != LOST and holds(self.store, one)), None)
+        if whole is not None and (whole.outcome == outcome or whole.accepted > len(landed.accepted)):
+            if whole.outcome == outcome and whole is before[0]:
+                return _row(item, "unchanged", batch.status, batch.reason, whole)
+            reason = f"the API gives {len(landed.accepted)} records, {whole.accepted} are landed"
+            return _row(item, "kept", batch.status, reason, self._renewed(whole, before))
+        landing = self._write(item.request, sent, batch.status, landed, batch)
+        return _row(item, "landed", batch.status, batch.reason, landing)
+
+    def _without_api(self, item: Asked, sent: SentBatch, before: list[Landing], why: str) -> BatchRow:
+        """The newest landing that holds; if there is none, a landing which says that all is lost."""
+        for landing in before:
+            if landing.status != LOST and holds(self.store, landing):
+                return _row(item, "kept", landing.status, why, self._renewed(landing, before))
+        if before and before[0].status == LOST and holds(self.store, before[0]):
+            return _row(item, "lost", LOST, why, before[0])
+        folder = self.folder / f"{item.request.request_id}-lost"
+        try:
+            requested = requested_documents(asked_documents(self.store, item.request, folder))
+            landed = land_lines(self.spec, requested, [], folder)
+            reason = f"{why}, and no landing of it is whole"
+            landed.rejected.update({i: Answer(i, None, LOST_CODE, reason, True) for i in requested})
+            landed.write_lists()
+            landing = self._write(item.request, sent, LOST, landed, None)
+            return _row(item, "lost", LOST, reason, landing)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _renewed(self, landing: Landing, before: list[Landing]) -> Landing:
+        """A landing that counts: the newest as it is, an older one copied in front of the damaged ones."""
+        if landing is before[0]:
+            return landing
+        copied = replace(landing, landing_id=layout.new_id())
+        folder = self.folder / copied.landing_id
+        try:
+            for file in landing.files:
+                self.store.download(f"{landing.folder}/{file.name}", folder / file.name)
+                self.store.upload(f"{copied.folder}/{file.name}", folder / file.name)
+            return commit(self.store, copied, copied.accepted < copied.requested)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write(self, request: Request, sent: SentBatch, status: str, landed: Landed, batch: ApiBatch | None) -> Landing:
+        landing_id = layout.new_id()
+        folder = layout.results(request.collection, request.day, sent.batch_id, landing_id)
+        records, accepted, rejected = write_files(self.store, folder, landed.files)
+        landing = Landing(
+            landing_id=landing_id,
+            collection=request.collection,
+            day=request.day,
+            request_id=request.request_id,
+            batch_id=sent.batch_id,
+            created_at=sent.created_at,
+            status=status,
+            model=self.spec.model,
+            dimensions=self.spec.dimensions,
+            requested=len(landed.requested),
+            accepted=len(landed.accepted),
+            rejected=len(landed.rejected),
+            missing=landed.missing,
+            repeated=landed.repeated,
+            stray=landed.stray,
+            tokens=landed.tokens or (batch.tokens if batch else 0),
+            digest=landed.digest,
+            outcome=landed.outcome(status),
+            records_file=records,
+            accepted_file=accepted,
+            rejected_file=rejected,
+            problem=batch.reason if batch else "",
+            token_limited=batch.token_limited if batch else False,
+            remarks=tuple(landed.remarks),
+        )
+        return commit(self.store, landing, landed.again)

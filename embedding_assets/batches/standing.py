@@ -1,0 +1,193 @@
+"""Where every record of a cell stands, told from the records of what was asked and what came back.
+
+A record here is one content of one id, told apart by its digest: a text that was corrected and asked again on the same
+day counts twice. It is accepted once any batch gave it; until then its newest request decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+
+from embedding_assets.batches.files import in_parallel, read_parquet
+from embedding_assets.batches.landing import LOST_CODE, Landing, all_landings
+from embedding_assets.batches.requests import Asked, asked_ids, read_requests
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import CorruptedError
+from embedding_assets.store.objects import ObjectStore
+
+LIMITED_CODE = "token_limit_exceeded"
+Kind = Literal["accepted", "rejected", "unsent", "in_flight", "again", "unaccounted"]
+
+# Nobody's fault: such a turn does not count as one of the collection's `attempts`.
+_FREE = frozenset({LOST_CODE, LIMITED_CODE})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one record stands: with which request, and why.
+
+    Attributes:
+        kind: `unsent` (asked, no batch yet), `in_flight` (a batch, nothing landed), `again` (to be asked again), ...
+        request_id: the newest request that asks for it, or the one that was answered.
+        failures: turns that failed so far.
+    """
+
+    id: str
+    kind: Kind
+    request_id: str
+    reason: str = ""
+    code: str = ""
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class RequestStanding:
+    """One request, the landing that counts for it, and what that says of its ids."""
+
+    asked: Asked
+    landing: Landing | None
+    ids: pa.Table
+    accepted: frozenset[str] = frozenset()
+    rejected: Mapping[str, tuple[str, str, bool]] = field(default_factory=dict)
+    complaint: str = ""  # why the landing's own counts are not believed
+
+    @property
+    def token_limited(self) -> bool:
+        """Whether its batch met the limit of enqueued tokens."""
+        return self.landing is not None and self.landing.token_limited
+
+
+@dataclass(frozen=True)
+class CellStanding:
+    """A cell: its requests, in the order they were made, and the place of every record by content digest."""
+
+    requests: tuple[RequestStanding, ...]
+    places: Mapping[bytes, Place]
+
+    def again(self) -> dict[str, list[Place]]:
+        """The records to be asked again, by the request that leaves them over."""
+        left: dict[str, list[Place]] = {}
+        for place in self.places.values():
+            if place.kind == "again":
+                left.setdefault(place.request_id, []).append(place)
+        return left
+
+
+def read_standing(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    day: str,
+    latest: Callable[[], Mapping[str, bytes]],
+    asked: list[Asked] | None = None,
+) -> CellStanding:
+    """Where every record of a cell stands.
+
+    Args:
+        latest: gives the content last asked for of each id (`requests.latest_content`); called only when records
+            would be asked again, since one that has a newer text must not be.
+        asked: the cell's requests, where the caller has read them.
+
+    Raises:
+        CorruptedError: a record of what was asked is damaged.
+        StoreError: the store did not answer, or refuses.
+    """
+    asked = read_requests(store, spec.name, day) if asked is None else asked
+    landings = all_landings(store, spec.name, day)
+
+    def load(item: Asked) -> RequestStanding:
+        ids = asked_ids(store, item.request)
+        for landing in landings.get(item.batch.batch_id, []) if item.batch else []:
+            try:
+                return _with_landing(store, item, landing, ids)
+            except CorruptedError:
+                continue  # the one before it may be whole; if none is, the batch is fetched again
+        return RequestStanding(item, None, ids)
+
+    standings = tuple(in_parallel(load, asked))
+    places: dict[bytes, Place] = {}
+    for one in standings:
+        _count_in(one, places)
+    _settle(spec, places, latest)
+    return CellStanding(standings, places)
+
+
+def _with_landing(store: ObjectStore, asked: Asked, landing: Landing, ids: pa.Table) -> RequestStanding:
+    accepted = read_parquet(store, landing.folder, landing.accepted_file).column("id").to_pylist()
+    table = read_parquet(store, landing.folder, landing.rejected_file)
+    rejected = {row["id"]: (row["reason"], row["code"], row["retryable"]) for row in table.to_pylist()}
+    wanted = set(ids.column("id").to_pylist())
+    known = frozenset(accepted)
+    complaint = ""
+    missing = len(wanted - known - set(rejected))
+    if len(known) != len(accepted) or not known <= wanted or known & set(rejected):
+        complaint = "the landing's ids are not those that were asked"
+    elif (len(wanted), len(known), len(rejected), missing) != (
+        landing.requested,
+        landing.accepted,
+        landing.rejected,
+        landing.missing,
+    ):
+        complaint = "the landing's counts are not those of its ids"
+    return RequestStanding(asked, landing, ids, known, rejected, complaint)
+
+
+def _count_in(one: RequestStanding, places: dict[bytes, Place]) -> None:
+    """Move the places of a request's records to where this request leaves them."""
+    request_id = one.asked.request.request_id
+    for record_id, digest in zip(one.ids.column("id").to_pylist(), one.ids.column("digest").to_pylist(), strict=True):
+        before = places.get(digest)
+        # A first attempt of our own for a content that was asked before means that another text stood in between; it
+        # begins anew. Otherwise what was accepted stays so.
+        anew = one.asked.request.attempt == 1 and not one.asked.request.foreign
+        if before is not None and before.kind == "accepted" and not anew:
+            continue
+        failures = before.failures if before is not None and not anew else 0
+        kind, reason, code = _outcome(one, record_id)
+        counts = kind == "again" and code not in _FREE
+        places[digest] = Place(record_id, kind, request_id, reason, code, failures + counts)
+
+
+def _outcome(one: RequestStanding, record_id: str) -> tuple[Kind, str, str]:
+    if one.asked.batch is None:
+        return "unsent", "no batch was created yet", ""
+    landing = one.landing
+    if landing is None:
+        return "in_flight", "nothing came back yet", ""
+    if record_id in one.accepted:
+        return "accepted", "", ""
+    if one.complaint:
+        return "unaccounted", one.complaint, ""
+    if record_id in one.rejected:
+        reason, code, retryable = one.rejected[record_id]
+        if not retryable:
+            return "rejected", reason, code
+    else:
+        reason, code = f"the {landing.status} batch does not mention it", "missing"
+        if landing.problem:
+            reason = f"the batch failed ({landing.problem})"
+        if landing.token_limited:
+            code = LIMITED_CODE
+    if one.asked.request.foreign and landing.status in ("cancelled", "failed"):
+        # Whoever cancels a batch does not want it; repeating it is for its submitter.
+        return "rejected", f"another program's batch ended as {landing.status}", code
+    return "again", reason, code
+
+
+def _settle(spec: CollectionSpec, places: dict[bytes, Place], latest: Callable[[], Mapping[str, bytes]]) -> None:
+    """Give up what was tried often enough, and what has a newer text."""
+    left = [(digest, place) for digest, place in places.items() if place.kind == "again"]
+    if not left:
+        return
+    newest = latest()
+    for digest, place in left:
+        if newest.get(place.id, digest) != digest:
+            reason, code = "a newer text of it was asked for", "superseded"
+        elif place.failures >= spec.attempts and place.code not in _FREE:
+            reason, code = f"given up after {place.failures} attempts: {place.reason}", place.code
+        else:
+            continue
+        places[digest] = Place(place.id, "rejected", place.request_id, reason, code, place.failures)

@@ -1,0 +1,275 @@
+"""Submits what is not asked yet, and asks again for what was not answered.
+
+`plan_submission` looks and changes nothing; `execute_submission` does what the plan says. Nobody pays twice: the intent
+is written first, under the digest of what it asks, and the batch carries that id in its metadata. After a crash the
+API's own list tells whether the batch was created; of two batches for one intent the store keeps one (`batch.json`,
+put-if-absent) and whoever finds the other cancels it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.batch_file import write_batch_file
+from embedding_assets.batches.client import EmbeddingApi, TokenLimitError
+from embedding_assets.batches.documents import Refused
+from embedding_assets.batches.plan import Planned, SubmissionPlan, documents_for, plan_submission
+from embedding_assets.batches.requests import (
+    Request,
+    SentBatch,
+    asked_documents,
+    batch_for,
+    commit_batch,
+    commit_intent,
+    record_refused,
+    write_files,
+)
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import ApiUnavailableError, DocumentError
+from embedding_assets.settings import S3Settings
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+
+# Keys of a batch's metadata. OpenAI takes 16 pairs of 64 and 512 characters (reference of POST /v1/batches).
+COLLECTION_KEY = "collection"
+DAY_KEY = "day"
+REQUEST_KEY = "embedding_assets_request"
+ATTEMPT_KEY = "attempt"
+
+_CREATIONS = 3
+
+Action = Literal["submitted", "adopted", "known", "deferred"]
+
+
+@dataclass(frozen=True)
+class SentRow:
+    """What was done about one request.
+
+    Attributes:
+        action: `submitted`, `adopted` (the batch had been created before a crash, or by another run), `known` (another
+            run has finished it), `deferred` (see reason; a later run does it).
+        cancelled: duplicates of it that were cancelled.
+    """
+
+    request_id: str
+    attempt: int
+    count: int
+    action: Action
+    batch_id: str = ""
+    reason: str = ""
+    cancelled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a submission did.
+
+    Attributes:
+        asked_before: documents that needed no asking.
+        refused: documents that cannot be asked, by name.
+        note: why no documents were read, or why nothing more is submitted for now.
+    """
+
+    collection: str
+    day: str
+    rows: tuple[SentRow, ...] = ()
+    asked_before: int = 0
+    refused: tuple[Refused, ...] = ()
+    note: str = ""
+
+    def count(self, *actions: Action) -> int:
+        """How many records are in requests about which one of these was done."""
+        return sum(row.count for row in self.rows if row.action in actions)
+
+
+def submit(
+    api: EmbeddingApi,
+    store: ObjectStore,
+    spec: CollectionSpec,
+    day: str,
+    *,
+    today: str | None = None,
+    s3: S3Settings | None = None,
+    folder: Path | None = None,
+) -> Submission:
+    """Read a cell's documents, plan, and execute.
+
+    Documents that cannot be read do not keep what was asked before from being finished; their error comes last.
+
+    Args:
+        today: the UTC day, YYYY-MM-DD; the clock's unless given.
+        s3: how to reach S3 where the documents are there.
+        folder: where files lie for a moment; the system's folder for temporary files unless given.
+
+    Raises:
+        DocumentError: the source of the documents is not there or cannot be read.
+        Others as `plan_submission` and `execute_submission`.
+    """
+    problem: DocumentError | None = None
+    try:
+        documents, note = documents_for(spec, day, today or layout.now().strftime("%Y-%m-%d"), s3)
+    except DocumentError as error:
+        documents, note, problem = None, str(error), error
+    plan = plan_submission(store, spec, day, documents, documents_note=note, folder=folder)
+    done = execute_submission(api, store, spec, plan, folder)
+    if problem is not None:
+        raise problem
+    return done
+
+
+def execute_submission(
+    api: EmbeddingApi, store: ObjectStore, spec: CollectionSpec, plan: SubmissionPlan, folder: Path | None = None
+) -> Submission:
+    """Do what a plan says; nothing is spent before store, key, model and dimension have proved to work.
+
+    Raises:
+        ApiError: the API refuses the key, the model, or gives another dimension.
+        ApiUnavailableError: it did not answer; what is done is kept and the next run goes on.
+        StoreError: the store cannot be written.
+    """
+    note = plan.documents_note
+    if plan.refused or not plan.documents_note:
+        record_refused(store, spec.name, plan.day, plan.refused)
+    rows: list[SentRow] = []
+    if plan.unfinished or plan.again or plan.new:
+        store.check_writable(layout.requests(spec.name))
+        api.embed(["Does this model give the dimension that is declared?"], spec.model, spec.dimensions)
+        with tempfile.TemporaryDirectory(prefix="submit-", dir=folder) as scratch:
+            sender = _Sender(api, store, spec, Path(scratch))
+            if plan.token_limited and (active := sender.active()):
+                sender.held = f"the limit of enqueued tokens was met and {active} batches are unfinished"
+            rows = [sender.finish(request) for request in plan.unfinished]
+            rows += [sender.submit(planned, plan.day) for planned in (*plan.again, *plan.new)]
+            note = sender.held or note
+    return Submission(spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note)
+
+
+@dataclass
+class _Sender:
+    api: EmbeddingApi
+    store: ObjectStore
+    spec: CollectionSpec
+    folder: Path
+    held: str = ""  # why nothing more is created in this run
+    last: ApiBatch | None = None
+    _listed: dict[str, list[ApiBatch]] | None = field(default=None, repr=False)
+
+    def listed(self, afresh: bool = False) -> dict[str, list[ApiBatch]]:
+        """This collection's batches by request id, from the API's list."""
+        if self._listed is None or afresh:
+            self._listed = {}
+            for batch in self.api.list_batches():
+                if batch.metadata.get(COLLECTION_KEY) == self.spec.name and REQUEST_KEY in batch.metadata:
+                    self._listed.setdefault(batch.metadata[REQUEST_KEY], []).append(batch)
+        return self._listed
+
+    def active(self) -> int:
+        """How many of this collection's batches are under way."""
+        return sum(not batch.ended for batches in self.listed().values() for batch in batches)
+
+    def submit(self, planned: Planned, day: str) -> SentRow:
+        """Write the intent, then create the batch for it."""
+        if self.held:
+            return SentRow(planned.request_id, planned.attempt, planned.count, "deferred", reason=self.held)
+        request_folder = layout.requests(self.spec.name, day, planned.request_id)
+        documents, ids = write_files(self.store, request_folder, planned.documents, self.folder)
+        ours = Request(
+            request_id=planned.request_id,
+            collection=self.spec.name,
+            model=self.spec.model,
+            dimensions=self.spec.dimensions,
+            day=day,
+            attempt=planned.attempt,
+            count=planned.count,
+            made=layout.new_id(),
+            documents=documents,
+            ids=ids,
+            repeats=planned.repeats,
+        )
+        request = commit_intent(self.store, ours)
+        if request != ours:
+            return self.finish(request)
+        return self._create(request)
+
+    def finish(self, request: Request) -> SentRow:
+        """Find the batch of an intent that somebody else wrote, or create it."""
+        row = SentRow(request.request_id, request.attempt, request.count, "known")
+        known = batch_for(self.store, request)
+        if known is not None:
+            return replace(row, batch_id=known.batch_id)
+        found = self._adopt(request)
+        if found is not None:
+            return found
+        if self.held:
+            return replace(row, action="deferred", reason=self.held)
+        return self._create(request)
+
+    def _adopt(self, request: Request, afresh: bool = False) -> SentRow | None:
+        batches = self.listed(afresh).get(request.request_id, [])
+        if not batches:
+            return None
+        # A batch that ended badly is adopted too: its turn is over, and what it left is asked for in the next.
+        kept = min(batches, key=lambda b: (b.status in ("failed", "cancelled"), b.created_at, b.id))
+        return self._commit(request, kept, "adopted", [b for b in batches if b is not kept])
+
+    def _create(self, request: Request) -> SentRow:
+        row = SentRow(request.request_id, request.attempt, request.count, "deferred")
+        if self._limit_met():
+            return replace(row, reason=self.held)
+        documents = asked_documents(self.store, request, self.folder)
+        path = write_batch_file(self.spec, documents, self.folder / f"{request.request_id}.jsonl")
+        try:
+            file_id = self.api.upload(path)
+        finally:
+            path.unlink()
+            documents.unlink()
+        known = batch_for(self.store, request)
+        if known is not None:
+            return replace(row, action="known", batch_id=known.batch_id)
+        metadata = {
+            COLLECTION_KEY: request.collection,
+            DAY_KEY: request.day,
+            REQUEST_KEY: request.request_id,
+            ATTEMPT_KEY: str(request.attempt),
+        }
+        for turn in range(_CREATIONS):
+            try:
+                self.last = self.api.create_batch(file_id, metadata)
+            except TokenLimitError as error:
+                self.held = str(error)
+                return replace(row, reason=self.held)
+            except ApiUnavailableError:
+                # The answer may have been lost on the way back, and the batch be there.
+                found = self._adopt(request, afresh=True)
+                if found is not None:
+                    return found
+                if turn == _CREATIONS - 1:
+                    raise
+            else:
+                return self._commit(request, self.last, "submitted", [])
+        raise AssertionError("unreachable")
+
+    def _limit_met(self) -> bool:
+        """Whether the batch created before met the limit of enqueued tokens meanwhile; then no more are created."""
+        if self.last is not None and not self.held and self.api.retrieve(self.last.id).token_limited:
+            self.held = f"batch {self.last.id} met the limit of enqueued tokens; it is asked again later"
+        return bool(self.held)
+
+    def _commit(self, request: Request, batch: ApiBatch, action: Action, others: list[ApiBatch]) -> SentRow:
+        ours = SentBatch(batch.id, batch.created_at, batch.input_file_id)
+        kept = commit_batch(self.store, request.folder, ours)
+        duplicates = [b for b in (batch, *others) if b.id != kept.batch_id and not b.ended]
+        for duplicate in duplicates:
+            self.api.cancel(duplicate.id)
+        return SentRow(
+            request.request_id,
+            request.attempt,
+            request.count,
+            action if kept.batch_id == batch.id else "known",
+            kept.batch_id,
+            cancelled=tuple(b.id for b in duplicates),
+        )
