@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class S3Settings:
     use_ssl: bool = True
     verify: bool | str | None = None
     max_attempts: int = 5
+    use_unsigned_session: bool = False
     aws_access_key_id: str | None = field(default=None, repr=False)
     aws_secret_access_key: str | None = field(default=None, repr=False)
     aws_session_token: str | None = field(default=None, repr=False)
@@ -67,7 +68,8 @@ def load_settings(
     """Settings of an environment.
 
     A variable is looked up in the process's environment, then in `.env.<environment>`, then in `.env`, both in
-    `folder` (the working directory unless given). Dagster loads `.env` itself; the result is the same.
+    `folder` (the working directory unless given). Dagster puts `.env` into the process's environment by itself, where
+    it wins: what differs between environments belongs into `.env.<environment>` alone.
 
     Args:
         environment: unless given, EMBEDDING_ASSETS_ENV, else `dev`.
@@ -107,6 +109,18 @@ def load_settings(
         ),
         api=ApiSettings(merged.get("OPENAI_API_KEY"), merged.get("OPENAI_BASE_URL")),
     )
+
+
+def export_environment_files(environ: MutableMapping[str, str], folder: Path | None = None) -> None:
+    """Put what `.env.<environment>` and `.env` set, and the process does not, into the process's environment.
+
+    For processes of our own (code location, command line), so that boto3 and openai find it by their own resolution.
+    """
+    folder = Path.cwd() if folder is None else folder
+    base = _read(folder / ".env")
+    name = environ.get("EMBEDDING_ASSETS_ENV") or base.get("EMBEDDING_ASSETS_ENV") or "dev"
+    for key, value in {**base, **_read(folder / f".env.{name}")}.items():
+        environ.setdefault(key, value)
 
 
 def _read(path: Path) -> dict[str, str]:

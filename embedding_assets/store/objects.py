@@ -259,23 +259,25 @@ def _s3_backend(bucket: str, prefix: str, s3: S3Settings) -> S3Store:
             "s3", region_name=region, endpoint_url=s3.endpoint_url, use_ssl=s3.use_ssl, config=Config()
         )
         endpoint = str(client.meta.endpoint_url)
-        if session.get_credentials() is None:
+        if not s3.use_unsigned_session and session.get_credentials() is None:
             raise ConfigurationError(
                 f"s3://{bucket}",
                 "boto3 finds no credentials",
                 "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or an instance role.",
             )
-        provider = Boto3CredentialProvider(session)
     except BotoCoreError as error:
         raise ConfigurationError(
             f"s3://{bucket}", f"boto3 cannot be set up ({error})", "Check the AWS settings."
         ) from None
     options: dict[str, Any] = {} if ".amazonaws.com" in endpoint else {"endpoint": endpoint}
+    if s3.use_unsigned_session:
+        options["skip_signature"] = True
+    else:
+        options["credential_provider"] = Boto3CredentialProvider(session)
     return S3Store(
         bucket,
         prefix=prefix or None,
         region=region,
-        credential_provider=provider,
         # The server checks every upload against a SHA-256 that is computed here.
         checksum_algorithm="SHA256",
         client_options={

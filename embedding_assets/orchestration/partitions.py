@@ -1,0 +1,36 @@
+"""Cells (collection x day) and collections as Dagster partitions."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from embedding_assets.catalog import Catalog
+
+COLLECTION, DAY = "collection", "day"
+
+
+def collection_partitions(catalog: Catalog) -> dg.StaticPartitionsDefinition:
+    """One partition per declared collection."""
+    return dg.StaticPartitionsDefinition(catalog.names)
+
+
+def cell_partitions(catalog: Catalog) -> dg.MultiPartitionsDefinition:
+    """One partition per collection and UTC day of submission."""
+    # Without end_offset=1 today's key does not exist until tomorrow.
+    days = dg.DailyPartitionsDefinition(start_date=str(catalog.start), timezone="UTC", end_offset=1)
+    return dg.MultiPartitionsDefinition({COLLECTION: collection_partitions(catalog), DAY: days})
+
+
+def cell_key(collection: str, day: str) -> dg.MultiPartitionKey:
+    """The partition key of a cell."""
+    return dg.MultiPartitionKey({COLLECTION: collection, DAY: day})
+
+
+def cell_of(partition_key: str) -> tuple[str, str]:
+    """Collection and day of a cell's partition key."""
+    if isinstance(partition_key, dg.MultiPartitionKey):
+        keys = partition_key.keys_by_dimension
+        return keys[COLLECTION], keys[DAY]
+    # Dagster joins the values in the order of the dimensions' names; neither value can hold the separator.
+    collection, day = partition_key.split("|")
+    return collection, day

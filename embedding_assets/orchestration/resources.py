@@ -1,0 +1,52 @@
+"""The store and the API as Dagster resources. Neither shows a secret in the UI: what is not set is resolved at run time."""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster_aws.s3 import S3Resource
+from pydantic import Field
+
+from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.settings import ApiSettings, S3Settings
+from embedding_assets.store.objects import ObjectStore, open_store
+
+
+class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic in its value only for type checkers
+    """Where batch results, deltas and snapshots are kept."""
+
+    url: str = Field(description="`file:///folder` or `s3://bucket/prefix`.")
+    s3: S3Resource = Field(
+        default_factory=S3Resource,
+        description="How to reach S3; give the one that the rest of the deployment uses. "
+        "Credentials that it leaves open are resolved by boto3.",
+    )
+
+    def s3_settings(self) -> S3Settings:
+        """The nested resource's settings, as the rest of the package takes them."""
+        return S3Settings(
+            region_name=self.s3.region_name,
+            endpoint_url=self.s3.endpoint_url,
+            profile_name=self.s3.profile_name,
+            use_ssl=self.s3.use_ssl,
+            verify=self.s3.verify,
+            max_attempts=self.s3.max_attempts,
+            use_unsigned_session=self.s3.use_unsigned_session,
+            aws_access_key_id=self.s3.aws_access_key_id,
+            aws_secret_access_key=self.s3.aws_secret_access_key,
+            aws_session_token=self.s3.aws_session_token,
+        )
+
+    def open(self) -> ObjectStore:
+        """The store."""
+        return open_store(self.url, self.s3_settings())
+
+
+class ApiResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # see above
+    """OpenAI, or a server that speaks its batch API."""
+
+    base_url: str | None = Field(default=None, description="OPENAI_BASE_URL, or OpenAI itself, unless given.")
+    api_key: str | None = Field(default=None, description="OPENAI_API_KEY unless given; give a dg.EnvVar, not a text.")
+
+    def client(self) -> EmbeddingApi:
+        """A client."""
+        return EmbeddingApi(ApiSettings(self.api_key, self.base_url))

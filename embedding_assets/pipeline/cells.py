@@ -1,0 +1,135 @@
+"""The steps of one cell: ask, land, build. Each compares what should be with what is, and does the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.landing import Landing, fetch_landing, newest_landings
+from embedding_assets.batches.plan import documents_for, plan_submission
+from embedding_assets.batches.requests import read_requests
+from embedding_assets.batches.results import CellResults, poll
+from embedding_assets.batches.submit import Submission, execute_submission
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
+from embedding_assets.settings import S3Settings
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.delta import (
+    DeltaFailedError,
+    LandedBatch,
+    build_delta,
+    group_batches,
+    list_deltas,
+    load_deltas,
+)
+from embedding_assets.vectorstore.manifest import Manifest
+from embedding_assets.vectorstore.transfer import at_once
+
+Log = Callable[[str], None]
+
+
+def submit_cell(
+    api: EmbeddingApi, store: ObjectStore, spec: CollectionSpec, day: str, s3: S3Settings | None = None
+) -> Submission:
+    """Ask for what the cell has not asked for yet: new documents, unfinished requests, what partial batches left."""
+    documents, note = documents_for(spec, day, str(layout.now().date()), s3)
+    return execute_submission(api, store, spec, plan_submission(store, spec, day, documents, note))
+
+
+def land_cell(
+    api: EmbeddingApi, store: ObjectStore, spec: CollectionSpec, day: str, forced: frozenset[str] = frozenset()
+) -> CellResults:
+    """Poll, afresh, the batches of the cell that lack a delta, or the forced ones, and land what has finished."""
+    unknown = forced - _batches_of(store, spec, day)
+    if unknown:
+        raise EmbeddingAssetsError(
+            f"cell {spec.name} {day}",
+            f"has no batches {', '.join(sorted(unknown))}",
+            "Choose the partition of the day they were submitted on, or leave `batch_ids` empty.",
+        )
+    deltas = load_deltas(store, list_deltas(store, spec.name, day))
+    return poll(api, store, spec, day, skip={entry.batch_id for d in deltas for entry in d.batches}, only=forced)
+
+
+@dataclass(frozen=True)
+class CellDeltas:
+    """What building a cell's deltas did.
+
+    Attributes:
+        built: the new deltas.
+        before: those that were there.
+        damaged: landings that were not whole, with the reason; their batches are polled again by the next run.
+        failed: groups of batches that could not be built, with the reason; they stay pending.
+    """
+
+    built: tuple[Manifest, ...]
+    before: tuple[Manifest, ...]
+    damaged: dict[str, str]
+    failed: tuple[str, ...]
+
+
+def build_cell_deltas(
+    store: ObjectStore, spec: CollectionSpec, day: str, *, run_id: str, scratch: Path, log: Log = lambda message: None
+) -> CellDeltas:
+    """Build deltas of the landings that no delta holds yet.
+
+    Args:
+        store, spec, day: the cell.
+        run_id: who does it.
+        scratch: an existing folder on a disk with room for the cell's largest delta, twice.
+        log: told what is done.
+
+    Raises:
+        DeltaFailedError: nothing at all could be built; where some could, the rest is in `failed`.
+    """
+    before = load_deltas(store, list_deltas(store, spec.name, day))
+    waiting = landings_without_delta(newest_landings(store, spec.name, day), before)
+    waiting.sort(key=lambda landing: (landing.created_at, landing.batch_id))
+    built: list[Manifest] = []
+    damaged: dict[str, str] = {}
+    failed: list[DeltaFailedError] = []
+    for group in group_batches([landing.accepted for landing in waiting], spec.delta_records):
+        with TemporaryDirectory(prefix="delta-", dir=scratch) as folder:
+            batches = _fetch(store, [waiting[position] for position in group], Path(folder), damaged)
+            if not batches:
+                continue
+            try:
+                built.append(build_delta(store, spec, day, batches, run_id=run_id, scratch=Path(folder)))
+            except DeltaFailedError as error:
+                failed.append(error)
+                log(str(error))
+                continue
+            log(f"delta {built[-1].id}: {built[-1].count} records of {len(batches)} batches")
+    if failed and not built:
+        raise failed[0]
+    return CellDeltas(tuple(built), tuple(before), damaged, tuple(str(error) for error in failed))
+
+
+def landings_without_delta(landings: list[Landing], deltas: list[Manifest]) -> list[Landing]:
+    """The landings with records that no delta holds."""
+    held = {(entry.batch_id, entry.landing_id) for delta in deltas for entry in delta.batches}
+    return [
+        landing for landing in landings if landing.accepted and (landing.batch_id, landing.landing_id) not in held
+    ]
+
+
+def _fetch(store: ObjectStore, landings: list[Landing], folder: Path, damaged: dict[str, str]) -> list[LandedBatch]:
+    """The landings' records on disk; the damaged ones are named and left out."""
+
+    def fetch(landing: Landing) -> LandedBatch | None:
+        try:
+            path = fetch_landing(store, landing, folder)
+        except CorruptedError as error:
+            damaged[landing.batch_id] = error.reason
+            return None
+        return LandedBatch(landing.batch_id, landing.created_at, landing.landing_id, landing.accepted, path)
+
+    return [batch for batch in at_once(fetch, landings) if batch is not None]
+
+
+def _batches_of(store: ObjectStore, spec: CollectionSpec, day: str) -> set[str]:
+    return {asked.batch.batch_id for asked in read_requests(store, spec.name, day) if asked.batch}
