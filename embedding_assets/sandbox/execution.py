@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 from embedding_assets.sandbox.contents import Contents, new_id
 from embedding_assets.sandbox.embeddings import EmbeddingRequest, answer_all, read_request
 from embedding_assets.sandbox.index import Index
-from embedding_assets.sandbox.input_file import Span, check, find_lines, read_lines
+from embedding_assets.sandbox.input_file import Checked, Span, check, find_lines, read_lines
 from embedding_assets.sandbox.limits import Limits
 from embedding_assets.sandbox.model import Model
 from embedding_assets.sandbox.problems import ApiError
@@ -61,6 +62,7 @@ class Executor:
         self._limits = limits
         self._delay = delay
         self._stopping = stopping
+        self._admission = threading.Lock()
 
     def validate(self, batch: BatchRecord) -> None:
         """Check the input file: the batch is in progress then, or has failed."""
@@ -74,11 +76,14 @@ class Executor:
         except FileNotFoundError:
             self.fail(batch.id, (InputProblem("file_not_found", "The input file was deleted.", param="input_file_id"),))
             return
-        problems = checked.problems or self._over_limit(batch.id, checked.tokens)
-        if problems:
-            self.fail(batch.id, problems)
-            return
+        with self._admission:  # or two batches would each find room for itself alone
+            problems = checked.problems or self._over_limit(batch.id, checked.tokens)
+            if problems:
+                self.fail(batch.id, problems)
+            else:
+                self._begin(batch, checked)
 
+    def _begin(self, batch: BatchRecord, checked: Checked) -> None:
         def begin(now: BatchRecord) -> BatchRecord:
             if now.status != "validating":  # cancelled meanwhile
                 return now
@@ -87,7 +92,7 @@ class Executor:
                 now,
                 status="in_progress",
                 in_progress_at=int(at),
-                due=at + (self._delay if fault.seconds is None else fault.seconds),
+                due=at + (self._delay if batch.fault.seconds is None else batch.fault.seconds),
                 total=checked.requests,
                 model=checked.model,
                 enqueued_tokens=checked.tokens,

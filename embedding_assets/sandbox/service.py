@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from embedding_assets.sandbox.contents import Contents
 from embedding_assets.sandbox.execution import Executor
@@ -38,11 +40,13 @@ class Service:
     faults: FaultBook
     model: Model
     worker: Worker
+    lock: IO[bytes]
 
     @classmethod
     def open(cls, settings: Settings) -> Service:
         """Open the folder, clear away what a killed service left half done, and go on with its batches."""
         settings.folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(settings.folder)
         index = Index(settings.folder / "index.sqlite3")
         contents = Contents(settings.folder)
         contents.sweep(record.id for record in index.files())
@@ -58,9 +62,23 @@ class Service:
         )
         worker = Worker(index, executor, stop, settings.concurrency)
         worker.start()
-        return cls(settings, index, contents, FaultBook(index), model, worker)
+        return cls(settings, index, contents, FaultBook(index), model, worker, lock)
 
     def close(self) -> None:
         """Stop working; what is unfinished is gone on with at the next start."""
         self.worker.close()
         self.index.close()
+        self.lock.close()
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """Hold the folder alone: a second service would sweep away what the first is writing. A kill releases the lock."""
+    lock = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise RuntimeError(
+            f"Another sandbox runs in {folder}: stop it, or give this one a folder of its own."
+        ) from error
+    return lock

@@ -74,8 +74,8 @@ class Worker:
     def _step(self, batch_id: str) -> None:
         try:
             batch = self._index.batch(batch_id)
-            if batch is None or batch.ended:
-                return
+            if batch is None or batch.ended or _due(batch) > time.time():
+                return  # it went on while it was being dispatched
             if batch.status == "validating":
                 self._executor.validate(batch)
             else:
