@@ -10,8 +10,11 @@ _unclaimed/{digest of the declared patterns}/{batch}.json   why nobody claims it
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -43,6 +46,7 @@ from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 UNCLAIMED = "_unclaimed"
 # OpenAI keeps a batch's files for 30 days unless told otherwise; what is older gives nothing any more.
 DAYS_BACK = 30
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _AT_ONCE = 4  # input files of up to 200 MB
 
 
@@ -109,11 +113,19 @@ def discover(
     """
     finder = _Finder(api, store, catalog)
     since = layout.now().timestamp() - days_back * 86_400
-    batches = [b for b in (api.list_batches() if listed is None else listed) if b.created_at >= since]
+    start = str(catalog.start)
+    batches = [
+        b
+        for b in (api.list_batches() if listed is None else listed)
+        if b.created_at >= since and layout.day_of(b.created_at) >= start
+    ]
     ours = [b for b in batches if REQUEST_KEY in b.metadata]
     # A batch that failed or has no input file any more brings nothing.
-    others = [b for b in batches if REQUEST_KEY not in b.metadata and b.status != "failed"]
-    known, marks = finder.known(min((layout.day_of(b.created_at) for b in batches), default=None)), finder.marks()
+    others = [b for b in batches if _worth_a_look(b)]
+    # A request may be repeated in an older cell than the day that its batch is of.
+    days = [layout.day_of(b.created_at) for b in batches]
+    days += [day for b in ours if _DAY.fullmatch(day := b.metadata.get(DAY_KEY, ""))]
+    known, marks = finder.known(min(days, default=None)), _marks(store, catalog)
     fresh = [b for b in others if foreign_request_id(b.id) not in known and layout.part(b.id) not in marks]
     with tempfile.TemporaryDirectory(prefix="discover-", dir=folder) as scratch:
         found = in_parallel(lambda batch: finder.look(batch, Path(scratch)), fresh, _AT_ONCE)
@@ -131,12 +143,35 @@ def discover(
     )
 
 
+def undiscovered(
+    store: ObjectStore, catalog: Catalog, listed: Iterable[ApiBatch], recorded: AbstractSet[str]
+) -> list[str]:
+    """Ids of the batches that `discover` would fetch now, told by a listing of the marks alone.
+
+    Args:
+        recorded: ids of the requests that have a record.
+    """
+    since = max(layout.day_of(layout.now().timestamp() - DAYS_BACK * 86_400), str(catalog.start))
+    marks = _marks(store, catalog)
+    return sorted(
+        b.id
+        for b in listed
+        if _worth_a_look(b)
+        and layout.day_of(b.created_at) > since
+        and foreign_request_id(b.id) not in recorded
+        and layout.part(b.id) not in marks
+    )
+
+
+def _worth_a_look(batch: ApiBatch) -> bool:
+    return REQUEST_KEY not in batch.metadata and batch.status != "failed"
+
+
 class _Finder:
     def __init__(self, api: EmbeddingApi, store: ObjectStore, catalog: Catalog) -> None:
         self._api, self._store, self._catalog = api, store, catalog
         self._patterns = {s.name: compile_pattern(s.custom_id) for s in catalog if s.custom_id is not None}
-        declared = [[s.name, s.model, s.dimensions, s.custom_id] for s in catalog]
-        self._mark_folder = f"{UNCLAIMED}/{hashlib.blake2b(orjson.dumps(declared), digest_size=8).hexdigest()}"
+        self._mark_folder = _mark_folder(catalog)
 
     def known(self, first_day: str | None) -> set[str]:
         """Ids of the requests that have a record, from this day on; by listing alone."""
@@ -150,10 +185,6 @@ class _Finder:
             )
         )
         return {key.split("/")[-2] for key in keys if key.endswith(f"/{layout.REQUEST}")}
-
-    def marks(self) -> set[str]:
-        """Names of the batches that nobody claims, under the collections as declared now."""
-        return {i.key.rsplit("/", 1)[-1].removesuffix(".json") for i in self._store.walk(self._mark_folder)}
 
     def cancel_duplicates(self, unfinished: list[ApiBatch]) -> tuple[str, ...]:
         """Cancel the second batches of requests that have one: their run ended before it could do so itself."""
@@ -181,10 +212,8 @@ class _Finder:
             return self._claim(batch, day, path, folder / layout.part(batch.id)), "claimed"
         except _Unclaimed as error:
             found = Found(batch.id, day, None, reason=str(error))
-            try:
+            with suppress(ObjectExistsError):
                 self._store.put_new(f"{self._mark_folder}/{layout.part(batch.id)}.json", encode(found))
-            except ObjectExistsError:
-                pass
             return found, "unclaimed"
         except ApiUnavailableError as error:
             return Found(batch.id, day, None, reason=str(error)), "trouble"
@@ -241,6 +270,16 @@ class _Finder:
             if fitting:
                 return self._catalog.get(fitting[0])
         raise _Unclaimed("no collection's pattern fits any of its custom_ids")
+
+
+def _mark_folder(catalog: Catalog) -> str:
+    declared = [[s.name, s.model, s.dimensions, s.custom_id] for s in catalog]
+    return f"{UNCLAIMED}/{hashlib.blake2b(orjson.dumps(declared), digest_size=8).hexdigest()}"
+
+
+def _marks(store: ObjectStore, catalog: Catalog) -> set[str]:
+    """Names of the batches that nobody claims, under the collections as declared now."""
+    return {i.key.rsplit("/", 1)[-1].removesuffix(".json") for i in store.walk(_mark_folder(catalog))}
 
 
 def _requests(path: Path) -> Iterator[dict[str, Any]]:

@@ -60,7 +60,8 @@ class BatchFault:
     seconds: Annotated[float, Field(ge=0)] | None = None
     """How long the batch stays in progress."""
     outcome: Literal["failed", "expired", "cancelled"] | None = None
-    """How it ends; None: as the requests deserve."""
+    """How it ends; None: as the requests deserve. A batch fails when its file is checked, so `seconds` does not delay
+    it."""
     code: str = "server_error"
     message: str = "The batch failed."
     """The error of a `failed` batch, for instance `token_limit_exceeded`."""
@@ -86,8 +87,8 @@ class HttpFault:
     """What goes wrong with requests to `/v1` whose method and path fit the patterns (`*` fits anything, `/` included).
 
     `status` answers with that status instead of doing what was asked; `drop` closes the connection without an answer;
-    `cut` closes it after `after_bytes` of the answer's body. The first `skip` matches go free, then it holds for
-    `times` requests (None: for all).
+    `cut` closes it after `after_bytes` of the answer's body; `first_page` ignores the cursor, so that a list begins
+    again. The first `skip` matches go free, then it holds for `times` requests (None: for all).
     """
 
     on: Literal["http"] = "http"
@@ -96,7 +97,7 @@ class HttpFault:
     skip: Count = 0
     times: Times = 1
 
-    action: Literal["status", "drop", "cut"] = "status"
+    action: Literal["status", "drop", "cut", "first_page"] = "status"
     status: Annotated[int, Field(ge=400, le=599)] = 500
     retry_after: Annotated[float, Field(ge=0)] | None = None
     """The `Retry-After` header, in seconds."""

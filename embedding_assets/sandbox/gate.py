@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,6 +45,8 @@ class Gate:
             await _status(fault)(scope, receive, send)
         elif fault.action == "drop":
             await _abort(scope, receive)
+        elif fault.action == "first_page":
+            await self._app(_without_cursor(scope), receive, _with_request_id(send))
         else:
             await self._app(scope, receive, _Cut(scope, receive, send, fault.after_bytes))
 
@@ -64,6 +67,11 @@ def _status(fault: HttpFault) -> ASGIApp:
     if fault.retry_after is not None:
         headers["retry-after"] = f"{fault.retry_after:g}"
     return answer(error.body(), error.status, headers)
+
+
+def _without_cursor(scope: Scope) -> Scope:
+    query = [(name, value) for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if name != "after"]
+    return {**scope, "query_string": urlencode(query).encode("latin-1")}
 
 
 async def _abort(scope: Scope, receive: Receive) -> None:

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from embedding_assets.sandbox import HttpFault, Sandbox
-from embedding_assets_tests.sandbox.asking import MODEL, as_file, client, lines, raw
+from embedding_assets_tests.sandbox.asking import MODEL, as_file, client, lines, raw, submit
 
 pytestmark = pytest.mark.service
 
@@ -67,3 +67,13 @@ def test_content_that_is_gone(sandbox: Sandbox) -> None:
     with pytest.raises(openai.NotFoundError):
         api.files.content(file.id)
     assert api.files.content(file.id).read() == as_file(lines(1))
+
+
+def test_a_list_that_begins_again(sandbox: Sandbox) -> None:
+    api = client(sandbox)
+    for _ in range(2):
+        submit(api, as_file(lines(1)))
+    first = api.batches.list(limit=1).data[0].id
+    sandbox.set_fault(HttpFault(method="GET", path="/v1/batches", action="first_page"))
+    assert api.batches.list(limit=1, after=first).data[0].id == first
+    assert api.batches.list(limit=1, after=first).data[0].id != first
