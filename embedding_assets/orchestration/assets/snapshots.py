@@ -1,0 +1,77 @@
+"""The asset `snapshots`: a whole collection as one immutable ChromaDB database."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import dagster as dg
+
+from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.assets.requests import GROUP
+from embedding_assets.orchestration.partitions import COLLECTION, collection_partitions
+from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.orchestration.tables import table
+from embedding_assets.vectorstore.compact import compact
+
+
+def build_snapshots(catalog: Catalog) -> dg.AssetsDefinition:
+    """The asset for these collections."""
+
+    @dg.asset(
+        partitions_def=collection_partitions(catalog),
+        group_name=GROUP,
+        kinds={"chroma"},
+        deps=[
+            dg.AssetDep(
+                "deltas",
+                partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=COLLECTION),
+            )
+        ],
+    )
+    def snapshots(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        """The current snapshot of one collection: the one before, and all committed deltas that it lacked.
+
+        Of two records with one id the last submitted wins. The new snapshot is proved record by record, uploaded,
+        read back, and becomes the current one by one atomic commit.
+        """
+        spec = catalog.get(context.partition_key)
+        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+            done = compact(
+                store.open(), spec, run_id=context.run_id, scratch=Path(scratch), log=context.log.info
+            )
+        if done is None:
+            return dg.MaterializeResult(metadata={"note": "there is no delta yet, hence nothing to compact"})
+        manifest, merged = done.manifest, done.merged
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(manifest.digest),
+            metadata={
+                "version": manifest.id,
+                "parent": manifest.parent or "none",
+                "generation": manifest.generation or 0,
+                "records": manifest.count,
+                "bytes": manifest.size,
+                "digest": manifest.digest,
+                "deltas_in_snapshot": len(manifest.deltas),
+                "added_records": merged.added if merged else 0,
+                "replaced_records": merged.replaced if merged else 0,
+                "merged_deltas": len(done.deltas),
+                "lost_races": done.lost_races,
+                "chromadb_version": manifest.chromadb_version,
+                "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
+                "deltas": table(
+                    [
+                        {
+                            "delta": delta.id,
+                            "day": delta.day,
+                            "records": delta.count,
+                            "applied": merged.applied[delta.id] if merged else 0,
+                            "batches": len(delta.batches),
+                        }
+                        for delta in done.deltas
+                    ],
+                    {"delta": "string", "day": "string", "records": "int", "applied": "int", "batches": "int"},
+                ),
+            },
+        )
+
+    return snapshots
