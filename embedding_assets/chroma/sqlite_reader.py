@@ -92,7 +92,7 @@ def connect(folder: Path) -> sqlite3.Connection:
         raise ValueError(f"{SQLITE_FILE} cannot be opened: {error}") from error
     try:
         # Do not trust what the file says about itself: no functions from its schema, every page checked when read.
-        for pragma in ("query_only=ON", "trusted_schema=OFF", "cell_size_check=ON", "temp_store=MEMORY"):
+        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
