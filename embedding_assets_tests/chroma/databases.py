@@ -156,7 +156,7 @@ def random_operations(rng: np.random.Generator, dimension: int, count: int, size
             arguments |= {"embeddings": vectors}
         elif method == "update_metadata":
             arguments |= {"metadatas": metadatas}
-        operations.append((method.split("_")[0], arguments))
+        operations.append((method.split("_", maxsplit=1)[0], arguments))
     return operations
 
 
