@@ -1,0 +1,1 @@
+"""Tests of the room that knows one ChromaDB folder on disk."""

@@ -1,0 +1,113 @@
+"""Is the database in this folder whole? Without ChromaDB, and so without the risk that a damaged file ends the process.
+
+What is found here is certain: an empty database, one that was never written to disk by the index, one with a log's
+tail or with deleted elements are all sound. What cannot be found here is a change that leaves everything consistent,
+such as a flipped bit in a vector of an l2 index: that takes the SHA-256 of the files, or a digest of the records.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedding_assets.chroma.fingerprint import is_known
+from embedding_assets.chroma.hnsw_files import open_hnsw
+from embedding_assets.chroma.index_checks import check_index
+from embedding_assets.chroma.read import read_ids
+from embedding_assets.chroma.replay import index_of, indexed_up_to, locate_vectors
+from embedding_assets.chroma.sqlite_checks import check_file, check_log, check_records, check_tables
+from embedding_assets.chroma.sqlite_reader import Collection, UnknownFormatError, choose, connect, read_collections
+from embedding_assets.errors import CorruptedError
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What the check found.
+
+    Attributes:
+        problems: the reasons why the database is damaged; none means that none was found.
+        known_format: False where only SQLite itself could be checked, and ChromaDB has to judge the rest.
+        records: the records that each collection holds, by name; only of those that could be counted.
+        unindexed: how many of them have their vector in the log and not yet in the index, by name.
+        deleted: deleted elements that still stand in the index, by name.
+    """
+
+    problems: tuple[str, ...]
+    known_format: bool
+    records: dict[str, int]
+    unindexed: dict[str, int]
+    deleted: dict[str, int]
+
+
+def check_structure(folder: Path, collection: str | None = None) -> Structure:
+    """Check the database in this folder, and the index of this collection, or of all.
+
+    Never raises for anything that the files hold; OSError only if they cannot be read.
+    """
+    report = _Report()
+    try:
+        connection = connect(folder)
+    except ValueError as error:
+        return report.with_problem(error).done(known_format=False)
+    known = False
+    try:
+        report.problems.extend(check_file(connection))
+        known = is_known(connection)
+        if known and not report.problems:
+            report.problems.extend(check_tables(connection))
+            collections = read_collections(connection)
+            for one in [choose(collections, collection)] if collection is not None else collections:
+                _check_collection(connection, folder, one, report)
+    except UnknownFormatError:
+        known = False
+    except (ValueError, sqlite3.Error, OverflowError) as error:
+        report.with_problem(error)
+    finally:
+        connection.close()
+    return report.done(known_format=known)
+
+
+class _Report:
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.records: dict[str, int] = {}
+        self.unindexed: dict[str, int] = {}
+        self.deleted: dict[str, int] = {}
+
+    def with_problem(self, problem: object) -> _Report:
+        self.problems.append(str(problem))
+        return self
+
+    def done(self, *, known_format: bool) -> Structure:
+        return Structure(tuple(self.problems), known_format, self.records, self.unindexed, self.deleted)
+
+
+def _check_collection(connection: sqlite3.Connection, folder: Path, collection: Collection, report: _Report) -> None:
+    report.problems.extend(check_log(connection, collection))
+    name = collection.name
+    try:
+        index = index_of(folder, collection)
+        up_to = indexed_up_to(collection, index)
+        if index is not None:
+            files = open_hnsw(folder / collection.vector_segment, collection.dimension or 0)
+            report.deleted[name] = int((files.deleted == 1).sum())
+            report.problems.extend(f"collection {name!r}: {p}" for p in check_index(files, index, collection))
+        places = locate_vectors(connection, collection, index)
+    except ValueError as error:
+        report.with_problem(f"collection {name!r}: {error}")
+        return
+    report.problems.extend(check_records(connection, collection, up_to))
+    report.unindexed[name] = len(places.log_rows)
+    try:
+        ids = read_ids(folder, name)
+    except CorruptedError as error:
+        report.with_problem(f"collection {name!r}: {error.reason}")
+        return
+    report.records[name] = len(ids)
+    lost = sum(record_id not in places.labels and record_id not in places.log_rows for record_id in ids)
+    if lost:
+        report.with_problem(f"collection {name!r}: {lost} records of SQLite are neither in the index nor in the log")
+    if len(places) > len(ids) - lost:
+        extra = len(places) - len(ids) + lost
+        report.with_problem(f"collection {name!r}: {extra} records of the index are not in SQLite")
