@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from embedding_assets.chroma.fingerprint import known_format
+from embedding_assets.chroma.read import read_ids
 from embedding_assets.chroma.reports import Examination, MergeReport
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.workers import TaskFailedError, run_task
@@ -67,6 +69,21 @@ def examine_in_child(
         if refused or error.signal in _DAMAGE_SIGNALS:
             raise CorruptedError(subject, error.reason, "It is set aside and made anew from its sources.") from None
         raise UnreadableError(subject, error.reason, "It is examined again by the next run.") from None
+
+
+def ids_of_database(folder: Path, collection: str) -> list[str]:
+    """The ids of all records of a database, read directly where its format is known, else in a child process.
+
+    Raises:
+        CorruptedError: its files contradict one another, or chromadb cannot read it.
+    """
+    if known_format(folder):
+        return read_ids(folder, collection)
+    try:
+        spec = DatabaseSpec(collection, 0, "")
+        return list(run_task("ids", _arguments(folder, spec, ()), _limit(1_000_000))["ids"])
+    except TaskFailedError as error:
+        raise CorruptedError(str(folder), error.reason, "It is set aside and made anew from its sources.") from None
 
 
 def _limit(records: int) -> float:

@@ -14,10 +14,12 @@ from embedding_assets.chroma import api
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.sources import read_source
 from embedding_assets.chroma.spec import DatabaseSpec, Source
+from embedding_assets.chroma.structure import check_structure
 from embedding_assets.records import ContentDigest, Origin, RecordBatch
 
 _SAMPLE = 32  # records that must find themselves
 _PROJECTIONS = 4
+_MOST_PROBLEMS = 20
 # A cosine index holds unit vectors and norms: what comes back differs from what went in by float32 rounding, up to
 # 1e-6 measured; twice through the index stays well below this.
 _TOLERANCE = 1e-5
@@ -32,8 +34,11 @@ def examine(folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = ()) ->
         sources: if given, what it was made from: every id of theirs must be in it, once, with the document, the
             metadata and the vector of the winning origin, and nothing else may be.
     """
-    problems: list[str] = []
     digest = ContentDigest()
+    # Before chromadb touches it: a damaged index can end the process, or be loaded without a word.
+    problems = list(check_structure(folder, spec.collection).problems)
+    if problems:
+        return Examination(0, digest.hex(), False, 0, 0, problems[:_MOST_PROBLEMS])
     expected = _Expectation(spec.dimension, sources, spec.collection) if sources else None
     seen: set[str] = set()
     with api.opened(folder) as client:
@@ -72,7 +77,7 @@ def examine(folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = ()) ->
             problems.append(f"{len(sample) - found} of {len(sample)} sampled records do not find themselves")
     if expected:
         problems.extend(expected.missing())
-    return Examination(digest.count, digest.hex(), api.is_synced(folder), len(sample), found, problems[:20])
+    return Examination(digest.count, digest.hex(), api.is_synced(folder), len(sample), found, problems[:_MOST_PROBLEMS])
 
 
 def _find_themselves(handle: object, sample: RecordBatch) -> int:

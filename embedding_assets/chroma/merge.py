@@ -9,7 +9,7 @@ import numpy as np
 
 from embedding_assets.chroma import api
 from embedding_assets.chroma.reports import MergeReport
-from embedding_assets.chroma.sources import read_source
+from embedding_assets.chroma.sources import read_source, read_source_origins
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.records import Origin, RecordBatch
 
@@ -51,11 +51,10 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeR
 
 
 def _origins_of_base(folder: Path, spec: DatabaseSpec) -> dict[str, Origin]:
-    base = Source(folder, "base")
     return {
-        record_id: Origin.of(metadata)
-        for batch in read_source(base, spec.collection, vectors=False)
-        for record_id, metadata in zip(batch.ids, batch.metadatas, strict=True)
+        record_id: origin
+        for ids, origins in read_source_origins(Source(folder, "base"), spec.collection)
+        for record_id, origin in zip(ids, origins, strict=True)
     }
 
 
@@ -63,9 +62,8 @@ def _winners(base: dict[str, Origin], spec: DatabaseSpec, sources: Sequence[Sour
     """For every id that a source takes over or brings: the index of the source that wins it."""
     best: dict[str, tuple[Origin, int]] = {}
     for index, source in enumerate(sources):
-        for batch in read_source(source, spec.collection, vectors=False):
-            for record_id, metadata in zip(batch.ids, batch.metadatas, strict=True):
-                origin = Origin.of(metadata)
+        for ids, origins in read_source_origins(source, spec.collection):
+            for record_id, origin in zip(ids, origins, strict=True):
                 if record_id in base and base[record_id] >= origin:
                     continue
                 if record_id not in best or best[record_id][0] < origin:

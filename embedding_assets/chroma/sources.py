@@ -1,4 +1,4 @@
-"""Reads the records of a source, whatever it is."""
+"""Reads the records of a source, whatever it is: directly where the format is known, through chromadb otherwise."""
 
 from __future__ import annotations
 
@@ -7,23 +7,58 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 
 from embedding_assets.chroma import api
+from embedding_assets.chroma.fingerprint import known_format
+from embedding_assets.chroma.read import read_origins, read_records
 from embedding_assets.chroma.spec import Source
-from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, RecordBatch
+from embedding_assets.chroma.sqlite_reader import UnknownFormatError
+from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch
 
 
-def read_source(source: Source, collection: str, *, vectors: bool = True) -> Iterator[RecordBatch]:
-    """The records of a source with their reserved metadata; without vectors the embeddings have shape (n, 0)."""
-    if source.path.is_dir():
+def read_source(source: Source, collection: str) -> Iterator[RecordBatch]:
+    """The records of a source with their reserved metadata."""
+    if source.path.is_file():
+        yield from _read_landed(source)
+    elif _directly(source, collection):
+        yield from read_records(source.path, collection, api.PAGE)
+    else:
         with api.opened(source.path) as client:
-            yield from api.read_pages(client.get_collection(collection, embedding_function=None), vectors=vectors)
-        return
+            yield from api.read_pages(client.get_collection(collection, embedding_function=None))
+
+
+def read_source_origins(source: Source, collection: str) -> Iterator[tuple[list[str], list[Origin]]]:
+    """The ids of a source's records with their origins; reads no vectors where that can be avoided."""
+    if source.path.is_file():
+        origin = Origin(source.submitted, source.batch_id, source.delta_id)
+        with pq.ParquetFile(source.path) as file:
+            for rows in file.iter_batches(batch_size=api.PAGE, columns=["id"]):
+                yield rows.column("id").to_pylist(), [origin] * rows.num_rows
+    elif _directly(source, collection):
+        yield from read_origins(source.path, collection)
+    else:
+        with api.opened(source.path) as client:
+            for batch in api.read_pages(client.get_collection(collection, embedding_function=None), vectors=False):
+                yield batch.ids, [Origin.of(metadata) for metadata in batch.metadatas]
+
+
+def _read_landed(source: Source) -> Iterator[RecordBatch]:
     origin: Metadata = {BATCH_KEY: source.batch_id, SUBMITTED_KEY: source.submitted, DELTA_KEY: source.delta_id}
     with pq.ParquetFile(source.path) as file:
         for rows in file.iter_batches(batch_size=api.PAGE):
             records = RecordBatch.from_arrow(rows)
             yield RecordBatch(
                 records.ids,
-                records.embeddings if vectors else records.embeddings[:, :0],
+                records.embeddings,
                 records.documents,
                 [{**metadata, **origin} for metadata in records.metadatas],
             )
+
+
+def _directly(source: Source, collection: str) -> bool:
+    """Whether the direct reader can read a database; its own public API reads any, ten times slower."""
+    if not known_format(source.path):
+        return False
+    try:
+        next(read_records(source.path, collection, 1), None)
+    except UnknownFormatError:
+        return False
+    return True

@@ -17,6 +17,7 @@ import orjson
 
 from embedding_assets.chroma.examine import examine
 from embedding_assets.chroma.merge import merge
+from embedding_assets.chroma.sources import read_source_origins
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 
 
@@ -67,6 +68,8 @@ def _do(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return asdict(merge(folder, spec, sources))
     if task == "examine":
         return asdict(examine(folder, spec, sources))
+    if task == "ids":
+        return {"ids": [i for ids, _ in read_source_origins(Source(folder, ""), spec.collection) for i in ids]}
     raise ValueError(f"unknown task {task!r}")
 
 

@@ -1,4 +1,4 @@
-"""The store and the API as Dagster resources. Neither shows a secret in the UI: what is not set is resolved at run time."""
+"""The store and the API as Dagster resources; secrets that are not set are resolved at run time, and shown nowhere."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def submit_cell(
 ) -> Submission:
     """Ask for what the cell has not asked for yet: new documents, unfinished requests, what partial batches left."""
     documents, note = documents_for(spec, day, str(layout.now().date()), s3)
-    return execute_submission(api, store, spec, plan_submission(store, spec, day, documents, note))
+    return execute_submission(api, store, spec, plan_submission(store, spec, day, documents, documents_note=note))
 
 
 def land_cell(
@@ -112,9 +112,7 @@ def build_cell_deltas(
 def landings_without_delta(landings: list[Landing], deltas: list[Manifest]) -> list[Landing]:
     """The landings with records that no delta holds."""
     held = {(entry.batch_id, entry.landing_id) for delta in deltas for entry in delta.batches}
-    return [
-        landing for landing in landings if landing.accepted and (landing.batch_id, landing.landing_id) not in held
-    ]
+    return [landing for landing in landings if landing.accepted and (landing.batch_id, landing.landing_id) not in held]
 
 
 def _fetch(store: ObjectStore, landings: list[Landing], folder: Path, damaged: dict[str, str]) -> list[LandedBatch]:

@@ -31,7 +31,7 @@ class Embedded:
 
 
 class Model:
-    """The `wordllama` model: a text's vector is the normalised mean of its tokens' vectors."""
+    """The `wordllama` model: a text's vector is the normalised mean of the vectors of its tokens, in small letters."""
 
     def __init__(self) -> None:
         import wordllama
@@ -74,7 +74,10 @@ class Model:
         return Embedded(sums, tokens)
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
-        encoded: list[Any] = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        # Static vectors of "TOTAL" and "total" have little in common, and receipts shout: without this a question in
+        # small letters does not find its answer in capitals.
+        lower = [text.lower() for text in texts]
+        encoded: list[Any] = self._tokenizer.encode_batch_fast(lower, add_special_tokens=False)
         return encoded
 
 

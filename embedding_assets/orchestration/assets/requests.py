@@ -30,7 +30,9 @@ def build_embedding_requests(catalog: Catalog) -> dg.AssetsDefinition:
         spec, objects, client = catalog.get(collection), store.open(), api.client()
         found = discover(client, objects, catalog)
         for other in found.claimed:
-            context.log.info(f"batch {other.batch_id} of {other.collection} on {other.day}, submitted by another program")
+            context.log.info(
+                f"batch {other.batch_id} of {other.collection} on {other.day}, submitted by another program"
+            )
         sent = submit_cell(client, objects, spec, day, store.s3_settings())
         if sent.note:
             context.log.info(sent.note)

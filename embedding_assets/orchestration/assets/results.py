@@ -25,7 +25,10 @@ def build_batch_results(catalog: Catalog) -> dg.AssetsDefinition:
     """The asset for these collections."""
 
     @dg.asset(
-        partitions_def=cell_partitions(catalog), group_name=GROUP, deps=["embedding_requests"], kinds={"openai", "parquet"}
+        partitions_def=cell_partitions(catalog),
+        group_name=GROUP,
+        deps=["embedding_requests"],
+        kinds={"openai", "parquet"},
     )
     def batch_results(
         context: dg.AssetExecutionContext, config: BatchResultsConfig, store: StoreResource, api: ApiResource
@@ -35,9 +38,7 @@ def build_batch_results(catalog: Catalog) -> dg.AssetsDefinition:
         Every batch that lacks a valid delta is polled afresh; the finished ones are landed.
         """
         collection, day = cell_of(context.partition_key)
-        results = land_cell(
-            api.client(), store.open(), catalog.get(collection), day, frozenset(config.batch_ids)
-        )
+        results = land_cell(api.client(), store.open(), catalog.get(collection), day, frozenset(config.batch_ids))
         landings = results.landings
         for row in results.batches:
             if row.state in ("trouble", "lost", "kept"):

@@ -36,9 +36,7 @@ def build_snapshots(catalog: Catalog) -> dg.AssetsDefinition:
         """
         spec = catalog.get(context.partition_key)
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-            done = compact(
-                store.open(), spec, run_id=context.run_id, scratch=Path(scratch), log=context.log.info
-            )
+            done = compact(store.open(), spec, run_id=context.run_id, scratch=Path(scratch), log=context.log.info)
         if done is None:
             return dg.MaterializeResult(metadata={"note": "there is no delta yet, hence nothing to compact"})
         manifest, merged = done.manifest, done.merged

@@ -1,0 +1,68 @@
+"""Puts assets, checks, sensors, schedules, jobs and resources together for one catalog."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_aws.s3 import S3Resource
+
+from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.assets.deltas import build_deltas
+from embedding_assets.orchestration.assets.requests import build_embedding_requests
+from embedding_assets.orchestration.assets.results import build_batch_results
+from embedding_assets.orchestration.assets.snapshots import build_snapshots
+from embedding_assets.orchestration.checks import build_checks
+from embedding_assets.orchestration.jobs import build_jobs
+from embedding_assets.orchestration.resources import ApiResource, StoreResource
+from embedding_assets.orchestration.schedules import build_schedules
+from embedding_assets.orchestration.sensors import build_sensors
+from embedding_assets.settings import Settings
+
+
+def build_definitions(
+    catalog: Catalog,
+    resources: Mapping[str, Any],
+    *,
+    sensors_running: bool = False,
+    sensor_seconds: int = 60,
+) -> dg.Definitions:
+    """The definitions of a code location.
+
+    Args:
+        catalog: the collections.
+        resources: `store` (StoreResource) and `api` (ApiResource).
+        sensors_running: whether the sensors run as soon as the location is loaded.
+        sensor_seconds: how often each sensor looks.
+    """
+    with warnings.catch_warnings():
+        # Partitioned checks are a preview in Dagster 1.13; without them one partition masks another's failure.
+        warnings.filterwarnings("ignore", message=".*partitions_def.*", category=Warning)
+        checks = build_checks(catalog)
+    return dg.Definitions(
+        assets=[
+            build_embedding_requests(catalog),
+            build_batch_results(catalog),
+            build_deltas(catalog),
+            build_snapshots(catalog),
+        ],
+        asset_checks=checks,
+        jobs=build_jobs(),
+        sensors=build_sensors(catalog, running=sensors_running, seconds=sensor_seconds),
+        schedules=build_schedules(catalog),
+        resources=dict(resources),
+        executor=dg.in_process_executor,
+    )
+
+
+def resources_of(settings: Settings) -> dict[str, Any]:
+    """The resources of an environment; secrets are left to boto3's and openai's own resolution at run time."""
+    return {
+        "store": StoreResource(
+            url=settings.store_url,
+            s3=S3Resource(region_name=settings.s3.region_name, endpoint_url=settings.s3.endpoint_url),
+        ),
+        "api": ApiResource(base_url=settings.api.base_url),
+    }

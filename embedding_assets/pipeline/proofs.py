@@ -1,0 +1,196 @@
+"""Proves, from what the store holds, that nothing is lost and nothing is damaged. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedding_assets.batches.files import read_parquet
+from embedding_assets.batches.landing import Landing, newest_landings
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.child import examine_in_child, ids_of_database
+from embedding_assets.errors import CorruptedError
+from embedding_assets.pipeline.cells import landings_without_delta
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.commit import head, load_snapshot
+from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
+from embedding_assets.vectorstore.manifest import Manifest, load_manifest
+from embedding_assets.vectorstore.transfer import at_once, download_files, verify_files
+
+_NAMED = 100
+
+
+@dataclass(frozen=True)
+class DeltaProof:
+    """One delta as the store holds it: what is wrong with it, or None; `manifest` is None where that is the problem."""
+
+    ref: DeltaRef
+    manifest: Manifest | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class CellProof:
+    """A cell's deltas, each read back and held against its manifest.
+
+    Attributes:
+        deltas: one by one.
+        waiting: batches whose landed records no delta holds yet.
+    """
+
+    deltas: tuple[DeltaProof, ...]
+    waiting: tuple[Landing, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether no delta is damaged."""
+        return not any(proof.problem for proof in self.deltas)
+
+
+def prove_deltas(store: ObjectStore, spec: CollectionSpec, day: str) -> CellProof:
+    """Read back every file of a cell's deltas, and see which landed batches no delta holds.
+
+    Raises:
+        StoreError: the store did not answer, or refuses; that says nothing of the deltas.
+    """
+
+    def prove(ref: DeltaRef) -> DeltaProof:
+        manifest = None
+        try:
+            manifest = load_manifest(store, ref.key)
+            verify_files(store, manifest)
+        except CorruptedError as error:
+            return DeltaProof(ref, manifest, error.reason)
+        return DeltaProof(ref, manifest, None)
+
+    proofs = at_once(prove, list_deltas(store, spec.name, day), threads=4)
+    held = [proof.manifest for proof in proofs if proof.manifest and not proof.problem]
+    waiting = landings_without_delta(newest_landings(store, spec.name, day), held)
+    return CellProof(tuple(proofs), tuple(waiting))
+
+
+@dataclass(frozen=True)
+class SnapshotProof:
+    """The current snapshot, downloaded, opened as a reader would, and held against everything that was accepted.
+
+    Attributes:
+        manifest: its manifest; None where there is no snapshot.
+        problems: what is wrong with it, in words.
+        accepted: ids that were accepted in any batch of the collection.
+        waiting: accepted ids whose deltas are not compacted, or not built, yet.
+        lost: accepted ids of compacted deltas that are not in the snapshot; there must be none.
+        unexplained: ids in the snapshot that no landed batch accepted, such as those of legacy deltas.
+        damaged_landings: batches whose landed result can no longer be read, so that their ids could not be compared.
+        found, sampled: records that were searched for by their own vector, and found.
+    """
+
+    manifest: Manifest | None
+    problems: tuple[str, ...] = ()
+    accepted: int = 0
+    waiting: int = 0
+    lost: tuple[str, ...] = ()
+    unexplained: tuple[str, ...] = ()
+    damaged_landings: tuple[str, ...] = ()
+    found: int = 0
+    sampled: int = 0
+
+    @property
+    def conserved(self) -> bool:
+        """Whether every accepted id is in the snapshot or waiting to be compacted."""
+        return not self.lost
+
+
+def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> SnapshotProof:
+    """Prove the current snapshot whole, and that it holds every id that was accepted.
+
+    Args:
+        store, spec: the collection.
+        scratch: an existing folder on a disk with room for the snapshot.
+
+    Raises:
+        StoreError: the store did not answer, or refuses; that says nothing of the snapshot.
+        UnreadableError: it could not be examined just now.
+    """
+    commit = head(store, spec.name)
+    if commit is None:
+        return SnapshotProof(None)
+    folder = scratch / "snapshot"
+    try:
+        manifest = load_snapshot(store, spec.name, commit)
+        download_files(store, manifest, folder)
+        held = set(ids_of_database(folder, spec.name))
+        examined = examine_in_child(
+            folder, manifest.database, records=manifest.count, subject=f"snapshot {manifest.id} of {spec.name}"
+        )
+    except CorruptedError as error:
+        return SnapshotProof(None, (error.reason,))
+    problems = list(examined.problems)
+    if examined.count != manifest.count:
+        problems.append(f"holds {examined.count} records; its manifest says {manifest.count}")
+    if examined.digest != manifest.digest:
+        problems.append("its records are not those that its manifest's digest was made of")
+    if not examined.synced:
+        problems.append("its index files do not hold every record")
+
+    accepted = _accepted(store, spec, manifest)
+    return SnapshotProof(
+        manifest,
+        tuple(problems),
+        accepted=len(accepted.compacted | accepted.waiting),
+        waiting=len(accepted.waiting - held),
+        lost=tuple(sorted(accepted.compacted - held)),
+        unexplained=tuple(sorted(held - accepted.compacted)[:_NAMED]),
+        damaged_landings=tuple(accepted.damaged),
+        found=examined.found,
+        sampled=examined.sampled,
+    )
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """All accepted ids: those of compacted deltas, those that still wait, and the batches whose lists are damaged."""
+
+    compacted: set[str]
+    waiting: set[str]
+    damaged: list[str]
+
+
+def _accepted(store: ObjectStore, spec: CollectionSpec, snapshot: Manifest) -> _Accepted:
+    compacted = _compacted_landings(store, spec, snapshot)
+    landings = [
+        landing
+        for day in store.folders(layout.results(spec.name))
+        for landing in newest_landings(store, spec.name, day)
+        if landing.accepted
+    ]
+
+    def ids(landing: Landing) -> list[str] | None:
+        try:
+            return [str(i) for i in read_parquet(store, landing.folder, landing.accepted_file).column("id").to_pylist()]
+        except CorruptedError:
+            return None
+
+    found = _Accepted(set(), set(), [])
+    for landing, some in zip(landings, at_once(ids, landings, threads=16), strict=True):
+        if some is None:
+            found.damaged.append(landing.batch_id)
+        elif (landing.batch_id, landing.landing_id) in compacted:
+            found.compacted.update(some)
+        else:
+            found.waiting.update(some)
+    return found
+
+
+def _compacted_landings(store: ObjectStore, spec: CollectionSpec, snapshot: Manifest) -> set[tuple[str, str]]:
+    """(batch id, landing id) of all that the snapshot's deltas hold."""
+    inside = set(snapshot.deltas)
+    refs = [ref for ref in list_deltas(store, spec.name) if ref.id in inside]
+
+    def entries(ref: DeltaRef) -> set[tuple[str, str]]:
+        try:
+            return {(entry.batch_id, entry.landing_id) for entry in load_manifest(store, ref.key).batches}
+        except CorruptedError:
+            return set()  # the check of the deltas reports it; what it holds counts as waiting
+
+    return set().union(*at_once(entries, refs, threads=16))
