@@ -1,0 +1,68 @@
+"""`embedding-assets query`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from embedding_assets.cli.options import Env, Json, deployment
+from embedding_assets.reading import Collection, Record
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def query(
+        collection: Annotated[str, typer.Argument(help="A declared collection.")],
+        text: Annotated[str, typer.Argument(help="What to look for; embedded with the collection's own model.")],
+        count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many records.")] = 10,
+        where: Annotated[
+            str | None, typer.Option(help='A ChromaDB metadata filter, such as {"receipt_id": 7}.')
+        ] = None,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """The records nearest to a text: distance, text, metadata, and the batch each vector came from."""
+        condition = _condition(where)
+        with deployment(environment, api=True) as found:
+            spec = found.catalog.get(collection)
+            with Collection(found.store, spec, found.settings) as handle:
+                records = handle.query(text, n=count, where=condition)
+        if as_json:
+            rows = [{k: v for k, v in asdict(record).items() if k != "embedding"} for record in records]
+            typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        else:
+            Console().print(query_table(records))
+
+
+def _condition(where: str | None) -> dict[str, Any] | None:
+    if where is None:
+        return None
+    try:
+        condition = orjson.loads(where)
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"--where is not JSON: {error}") from None
+    if not isinstance(condition, dict):
+        raise typer.BadParameter("--where is not a JSON object")
+    return condition
+
+
+def query_table(records: Sequence[Record]) -> Table:
+    """The records as a table for people."""
+    table = Table()
+    table.add_column("distance", justify="right")
+    table.add_column("text", overflow="fold", ratio=3)
+    table.add_column("metadata", overflow="fold", ratio=4)
+    table.add_column("batch", overflow="fold", ratio=2)
+    for record in records:
+        distance = "-" if record.distance is None else f"{record.distance:.4f}"
+        metadata = ", ".join(f"{key}={value}" for key, value in record.metadata.items())
+        table.add_row(distance, *(cell.replace("[", r"\[") for cell in (record.document, metadata, record.batch_id)))
+    return table

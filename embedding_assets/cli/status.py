@@ -1,0 +1,55 @@
+"""`embedding-assets status`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from embedding_assets.cli.options import Env, Json, deployment
+from embedding_assets.cli.words import age_in_words, size_in_words
+from embedding_assets.pipeline.status import CollectionStatus, collection_status
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def status(environment: Env = None, as_json: Json = False) -> None:
+        """Where every collection stands: records, deltas, the current snapshot.
+
+        requested = accepted + rejected + pending; what is left over would be unaccounted for.
+        """
+        with deployment(environment) as found:
+            rows = [collection_status(found.store, spec) for spec in found.catalog]
+        if as_json:
+            typer.echo(orjson.dumps([row.to_json() for row in rows], option=orjson.OPT_INDENT_2).decode())
+        else:
+            Console().print(status_table(rows))
+
+
+def status_table(rows: Sequence[CollectionStatus]) -> Table:
+    """The rows as a table for people, a column per collection."""
+    table = Table("")
+    for row in rows:
+        table.add_column(row.collection, justify="right", overflow="fold")
+    facts: list[tuple[str, list[str]]] = [
+        ("requested", [f"{row.requested:,}" for row in rows]),
+        ("accepted", [f"{row.accepted:,}" for row in rows]),
+        ("rejected", [f"{row.rejected:,}" for row in rows]),
+        ("pending", [f"{row.pending:,}" for row in rows]),
+        ("deltas", [f"{row.deltas:,}" for row in rows]),
+        ("  not in the snapshot", [f"{row.uncompacted:,}" for row in rows]),
+        ("snapshot", [row.version or "none yet" for row in rows]),
+        ("  records", [f"{row.records:,}" for row in rows]),
+        ("  size", [size_in_words(row.bytes) for row in rows]),
+        ("  age", [age_in_words(row.age_seconds) for row in rows]),
+    ]
+    if any(row.unaccounted for row in rows):
+        facts.insert(4, ("[bold red]unaccounted[/]", [f"{row.unaccounted:,}" for row in rows]))
+    for name, values in facts:
+        table.add_row(name, *values)
+    return table

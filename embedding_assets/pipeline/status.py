@@ -1,0 +1,80 @@
+"""Where every collection stands, in numbers that are computed from the store at the moment of asking."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from embedding_assets.batches.balance import CellBalance, balance
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.commit import head, load_snapshot
+from embedding_assets.vectorstore.delta import list_deltas
+from embedding_assets.vectorstore.transfer import at_once
+
+
+@dataclass(frozen=True)
+class CollectionStatus:
+    """One collection.
+
+    Attributes:
+        requested, accepted, rejected, pending, unaccounted: records over all cells; requested is the sum of the rest.
+        cells: days with requests.
+        deltas: committed deltas; `uncompacted` of them are not in the snapshot.
+        version: the current snapshot; None where there is none. The fields after it are its own.
+        records: in it.
+        age_seconds: since it was committed.
+        bytes: its files together.
+    """
+
+    collection: str
+    requested: int
+    accepted: int
+    rejected: int
+    pending: int
+    unaccounted: int
+    cells: int
+    deltas: int
+    uncompacted: int
+    version: str | None
+    records: int
+    age_seconds: int | None
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionStatus:
+    """Where a collection stands.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+        CorruptedError: a request's record, the commit or the snapshot's manifest is damaged.
+    """
+    books: list[CellBalance] = at_once(
+        lambda day: balance(store, spec, day), store.folders(layout.requests(spec.name)), threads=4
+    )
+    deltas = list_deltas(store, spec.name)
+    commit = head(store, spec.name)
+    snapshot = load_snapshot(store, spec.name, commit) if commit else None
+    inside = set(snapshot.deltas) if snapshot else set()
+    age = layout.now() - datetime.fromisoformat(commit.committed_at) if commit else None
+    return CollectionStatus(
+        collection=spec.name,
+        requested=sum(cell.requested for cell in books),
+        accepted=sum(cell.accepted for cell in books),
+        rejected=sum(cell.rejected for cell in books),
+        pending=sum(cell.pending for cell in books),
+        unaccounted=sum(len(cell.unaccounted) for cell in books),
+        cells=len(books),
+        deltas=len(deltas),
+        uncompacted=sum(ref.id not in inside for ref in deltas),
+        version=snapshot.id if snapshot else None,
+        records=snapshot.count if snapshot else 0,
+        age_seconds=int(age.total_seconds()) if age else None,
+        bytes=snapshot.size if snapshot else 0,
+    )
