@@ -164,6 +164,8 @@ def open_hnsw(folder: Path, dimension: int) -> HnswFiles:
             f"{LEVEL0_FILE} has {len(level0)} bytes, which are not the {count} to {header.max_elements} "
             f"elements of {size} bytes of {HEADER_FILE}"
         )
+    if header.max_elements > max(1024, 8 * count, slots):  # ChromaDB would allocate it: a wrong one ends the process
+        raise ValueError(f"{HEADER_FILE} has room for {header.max_elements} elements, far beyond its {count}")
     if len(lengths) != 4 * slots:
         raise ValueError(f"{LENGTH_FILE} has {len(lengths)} bytes, {LEVEL0_FILE} {slots} elements of 4 bytes there")
 

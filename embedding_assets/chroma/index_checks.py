@@ -1,8 +1,8 @@
 """What is wrong with one persisted HNSW index: its files against each other and against its pickle.
 
-Only what can't be so in an index that ChromaDB wrote is reported. A graph in which some elements can't be reached from
-the entry point is no damage by itself: on sound indexes with many updates and few links such elements were measured,
-so only an element with links out of bounds, or a graph that falls apart altogether, is.
+Only what cannot be so in an index that ChromaDB wrote is reported. Elements that cannot be reached from the entry point
+are no damage: in a sound index with two links an element and many updates, 93 % of them were measured. They are
+counted, for they cost recall.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from embedding_assets.chroma.sqlite_reader import Collection
 _ROWS = 4096  # elements looked at together: 25 MB of vectors at 1536 dimensions
 _UNIT_TOLERANCE = 1e-4  # float32 rounding stays below 1e-5 at 4,096 dimensions
 _SMALLEST_NORM = 1e-15  # below it the squares underflow, and a unit vector may be none
-_REACHABLE_FROM = 50  # elements; smaller graphs are not judged by what can be reached
-_REACHABLE_SHARE = 0.1  # with M = 2 and many updates, 58 % were measured on a sound index
 
 
 def check_index(files: HnswFiles, metadata: IndexMetadata, collection: Collection) -> Iterator[str]:
@@ -32,18 +30,13 @@ def check_index(files: HnswFiles, metadata: IndexMetadata, collection: Collectio
         yield f"{HEADER_FILE} has ef_construction {header.ef_construction}, the collection {collection.ef_construction}"
     yield from _check_labels(files, metadata, collection)
     yield from _check_vectors(files, collection.space == "cosine")
-    sound = True
-    for problem in _check_links(files):
-        sound = False
-        yield problem
-    if sound and header.count > _REACHABLE_FROM:
-        reached = reachable(files)
-        if reached < _REACHABLE_SHARE * header.count:
-            yield f"only {reached} of {header.count} elements of the graph can be reached from its entry point"
+    yield from _check_links(files)
 
 
 def reachable(files: HnswFiles) -> int:
-    """How many elements can be reached over level-0 links from the entry point; the links are in bounds."""
+    """How many elements can be reached over level-0 links from the entry point; only for an index without problems."""
+    if files.header.count == 0:
+        return 0
     seen = np.zeros(files.header.count, dtype=bool)
     frontier = np.asarray([files.header.entry_point], dtype=np.int64)
     width = files.links.shape[1]

@@ -95,13 +95,14 @@ def read_origins(
 
 def as_cosine_gives(raw: Vectors) -> Vectors:
     """What `get` of a cosine collection gives for these vectors, bit for bit; shape (n, D), float32, raw values."""
-    squares = np.ascontiguousarray((raw * raw).T)
-    total = np.zeros(len(raw), dtype=np.float32)
-    for column in squares:  # numpy's own sum would add in another order
-        total += column
-    norms = np.sqrt(total)
-    inverse = np.float32(1) / (norms + np.float32(1e-30))
-    given: Vectors = (raw * inverse[:, None]) * norms[:, None]
+    with np.errstate(all="ignore"):
+        squares = np.ascontiguousarray((raw * raw).T)
+        total = np.zeros(len(raw), dtype=np.float32)
+        for column in squares:  # numpy's own sum would add in another order
+            total += column
+        norms = np.sqrt(total)
+        inverse = np.float32(1) / (norms + np.float32(1e-30))
+        given: Vectors = (raw * inverse[:, None]) * norms[:, None]
     return given
 
 
@@ -245,5 +246,6 @@ class _VectorReader:
             raise ValueError("the index names a record whose vector is not there, or is deleted")
         vectors: Vectors = files.vectors[rows]
         if self._collection.space == "cosine":
-            vectors *= files.norms[rows][:, None]
+            with np.errstate(all="ignore"):
+                vectors *= files.norms[rows][:, None]
         return vectors

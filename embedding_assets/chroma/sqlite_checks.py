@@ -90,7 +90,7 @@ def check_tables(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"the full-text index cannot be read: {error}"
     last = connection.execute("SELECT max(seq_id) FROM embeddings_queue").fetchone()[0] or 0
     seen = connection.execute(
-        "SELECT max(seq_id) FROM max_seq_id WHERE segment_id IN (SELECT id FROM segments)"
+        "SELECT max(seq_id) FROM max_seq_id JOIN segments ON segment_id = id WHERE typeof(seq_id) = 'integer'"
     ).fetchone()[0]
     if (seen or 0) > last:
         # ChromaDB keeps the last row for ever. Without it row numbers start again, and writes are silently dropped.

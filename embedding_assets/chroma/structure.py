@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embedding_assets.chroma.fingerprint import is_known
 from embedding_assets.chroma.hnsw_files import open_hnsw
-from embedding_assets.chroma.index_checks import check_index
+from embedding_assets.chroma.index_checks import check_index, reachable
 from embedding_assets.chroma.read import read_ids
 from embedding_assets.chroma.replay import index_of, indexed_up_to, locate_vectors
 from embedding_assets.chroma.sqlite_checks import check_file, check_log, check_records, check_tables
@@ -31,6 +31,7 @@ class Structure:
         records: the records that each collection holds, by name; only of those that could be counted.
         unindexed: how many of them have their vector in the log and not yet in the index, by name.
         deleted: deleted elements that still stand in the index, by name.
+        unreachable: elements of the index that no search can find, by name; not damage, but bad recall.
     """
 
     problems: tuple[str, ...]
@@ -38,6 +39,7 @@ class Structure:
     records: dict[str, int]
     unindexed: dict[str, int]
     deleted: dict[str, int]
+    unreachable: dict[str, int]
 
 
 def check_structure(folder: Path, collection: str | None = None) -> Structure:
@@ -74,13 +76,21 @@ class _Report:
         self.records: dict[str, int] = {}
         self.unindexed: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
+        self.unreachable: dict[str, int] = {}
 
     def with_problem(self, problem: object) -> _Report:
         self.problems.append(str(problem))
         return self
 
     def done(self, *, known_format: bool) -> Structure:
-        return Structure(tuple(self.problems), known_format, self.records, self.unindexed, self.deleted)
+        return Structure(
+            problems=tuple(self.problems),
+            known_format=known_format,
+            records=self.records,
+            unindexed=self.unindexed,
+            deleted=self.deleted,
+            unreachable=self.unreachable,
+        )
 
 
 def _check_collection(connection: sqlite3.Connection, folder: Path, collection: Collection, report: _Report) -> None:
@@ -92,7 +102,10 @@ def _check_collection(connection: sqlite3.Connection, folder: Path, collection: 
         if index is not None:
             files = open_hnsw(folder / collection.vector_segment, collection.dimension or 0)
             report.deleted[name] = int((files.deleted == 1).sum())
-            report.problems.extend(f"collection {name!r}: {p}" for p in check_index(files, index, collection))
+            problems = [f"collection {name!r}: {problem}" for problem in check_index(files, index, collection)]
+            report.problems.extend(problems)
+            if not problems:
+                report.unreachable[name] = files.header.count - reachable(files)
         places = locate_vectors(connection, collection, index)
     except ValueError as error:
         report.with_problem(f"collection {name!r}: {error}")

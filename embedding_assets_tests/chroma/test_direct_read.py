@@ -46,7 +46,7 @@ def segments_state(folder: Path) -> tuple[int, int | None]:
         connection.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=35, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     seed=st.integers(0, 2**32),
     space=st.sampled_from(["cosine", "l2", "ip"]),
