@@ -54,11 +54,12 @@ class _Dagster:
         for event in result.get_asset_materialization_events():
             found |= {key: value.value for key, value in event.materialization.metadata.items()}
         said = ", ".join(f"{found[key]:,} {key.replace('_', ' ')}" for key in shown if found.get(key))
-        title = f"{partition:18s} {' > '.join(assets)}"
-        self._console.print(f"  [bold]{title}[/]  {said or 'nothing to do'}  [dim]{time.monotonic() - began:.1f} s[/]")
+        title = f"{partition} {' > '.join(assets)}"
+        self._console.print(f"[bold]{title}[/]  [dim]{time.monotonic() - began:.1f} s[/]")
+        self._console.print(f"    {said or 'nothing to do'}")
         for check in result.get_asset_check_evaluations():
             mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
-            self._console.print(f"  {'':18s}   check {check.check_name}: {mark}: {check.description}")
+            self._console.print(f"    check {check.check_name} {mark}: {check.description}")
         if not result.success:
             failed = next((event for event in result.all_events if event.is_step_failure), None)
             error = failed.step_failure_data.error if failed and failed.step_failure_data else None
@@ -90,20 +91,20 @@ def run_demo(console: Console, queries: Sequence[tuple[str, str]]) -> None:
     console.rule("3. Deltas become snapshots")
     for spec in catalog:
         if compaction_due(store, spec) is None:
-            console.print(f"  [bold]{spec.name:18s} snapshots[/]  lacks nothing")
+            console.print(f"[bold]{spec.name} snapshots[/]\n    lacks nothing")
         else:
             dagster.run(COMPACTION_JOB, spec.name, ["snapshots"], ["records", "merged_deltas", "bytes"])
 
     console.rule("4. Snapshots are searched")
     for name, text in queries:
         with Collection(store, catalog.get(name), settings) as collection:
-            console.print(f'  {name}, nearest to "{text}":')
+            console.print(f'{name}, nearest to "{text}":')
             console.print(query_table(collection.query(text, n=4)))
     console.print(status_table([collection_status(store, spec) for spec in catalog]))
     after = _objects(store)
     if before and before == after:
         console.print(
-            f"[bold green]Nothing was to be done, and nothing has changed[/]: {len(after)} objects as before."
+            f"[bold green]There was nothing to do, and nothing has changed[/]: all {len(after)} objects are as before."
         )
     console.print("Search on:      embedding-assets query --env demo lines 'cash paid'", highlight=False)
     console.print("See it in Dagster:  make dev   (then open http://127.0.0.1:3000)")
@@ -125,7 +126,7 @@ def _land_all(api: EmbeddingApi, store: ObjectStore, catalog: Catalog, dagster: 
             )
         if not cells and not work.in_flight:
             if not worked:
-                console.print("  no batch is waiting")
+                console.print("    no batch is waiting")
             return
         if time.monotonic() > deadline:
             raise EmbeddingAssetsError(

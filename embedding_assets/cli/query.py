@@ -23,13 +23,14 @@ def register(app: typer.Typer) -> None:
         collection: Annotated[str, typer.Argument(help="A declared collection.")],
         text: Annotated[str, typer.Argument(help="What to look for; embedded with the collection's own model.")],
         count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many records.")] = 10,
-        where: Annotated[
-            str | None, typer.Option(help='A ChromaDB metadata filter, such as {"receipt_id": 7}.')
-        ] = None,
+        where: Annotated[str | None, typer.Option(help='A ChromaDB filter, such as {"receipt_id": 7}.')] = None,
         environment: Env = None,
         as_json: Json = False,
     ) -> None:
-        """The records nearest to a text: distance, text, metadata, and the batch each vector came from."""
+        """The records nearest to a text: distance, text, metadata, and the batch each vector came from.
+
+        The table leaves out metadata that is a fraction, such as coordinates; --json shows everything.
+        """
         condition = _condition(where)
         with deployment(environment, api=True) as found:
             spec = found.catalog.get(collection)
@@ -60,9 +61,10 @@ def query_table(records: Sequence[Record]) -> Table:
     table.add_column("distance", justify="right")
     table.add_column("text", overflow="fold", ratio=3)
     table.add_column("metadata", overflow="fold", ratio=4)
-    table.add_column("batch", overflow="fold", ratio=2)
+    table.add_column("batch", overflow="ellipsis", no_wrap=True, ratio=2)
     for record in records:
         distance = "-" if record.distance is None else f"{record.distance:.4f}"
-        metadata = ", ".join(f"{key}={value}" for key, value in record.metadata.items())
+        shown = {key: value for key, value in record.metadata.items() if not isinstance(value, float)}
+        metadata = ", ".join(f"{key}={value}" for key, value in shown.items())
         table.add_row(distance, *(cell.replace("[", r"\[") for cell in (record.document, metadata, record.batch_id)))
     return table

@@ -1,0 +1,45 @@
+# Everything that a fresh machine needs is set up by the first target that is used: plain python3 and make suffice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test lint clean clean-demo
+
+help:  ## What there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## A virtual environment with the pinned dependencies
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once; a few minutes at most)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Python 3.10 to 3.13 is needed; this is `$(PYTHON) --version`. Try: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[ui,sandbox,dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## The main job on this machine alone: 64 receipts to searchable snapshots
+	@$(BIN)/embedding-assets demo
+
+dev: $(READY)  ## The Dagster UI on the demo's data, with the sandbox and all sensors
+	@$(BIN)/embedding-assets dev
+
+test: $(READY)  ## Linters, type checker and all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)  ## Linters and type checker alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean-demo:  ## Forget the demo's data
+	rm -rf .demo
+
+clean: clean-demo  ## Forget the demo's data and the virtual environment
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
