@@ -10,6 +10,7 @@ import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from embedding_assets.cli.options import Env, Json, deployment
 from embedding_assets.reading import Collection, Record
@@ -56,15 +57,15 @@ def _condition(where: str | None) -> dict[str, Any] | None:
 
 
 def query_table(records: Sequence[Record]) -> Table:
-    """The records as a table for people."""
-    table = Table()
+    """The records as a table for people; metadata and batch below the text, so that it fits a narrow terminal."""
+    table = Table(show_lines=True)
     table.add_column("distance", justify="right")
-    table.add_column("text", overflow="fold", ratio=3)
-    table.add_column("metadata", overflow="fold", ratio=4)
-    table.add_column("batch", overflow="ellipsis", no_wrap=True, ratio=2)
+    table.add_column("text, metadata, batch", overflow="fold")
     for record in records:
         distance = "-" if record.distance is None else f"{record.distance:.4f}"
         shown = {key: value for key, value in record.metadata.items() if not isinstance(value, float)}
-        metadata = ", ".join(f"{key}={value}" for key, value in shown.items())
-        table.add_row(distance, *(cell.replace("[", r"\[") for cell in (record.document, metadata, record.batch_id)))
+        cell = Text(record.document, style="bold")
+        cell.append("\n" + ", ".join(f"{key}={value}" for key, value in shown.items()), style="not bold")
+        cell.append(f"\n{record.batch_id}", style="not bold dim")
+        table.add_row(distance, cell)
     return table
