@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.discover import undiscovered
+from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.landing import AGAIN
 from embedding_assets.batches.requests import (
     foreign_request_id,
@@ -100,15 +102,13 @@ def balance(store: ObjectStore, spec: CollectionSpec, day: str) -> CellBalance:
         CorruptedError: a record of what was asked is damaged.
         StoreError: the store did not answer, or refuses.
     """
-    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)))
+    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)).digests)
     return balance_of(spec.name, day, standing, read_refused(store, spec.name, day))
 
 
-def balance_of(collection: str, day: str, standing: CellStanding, refused: Iterable[object]) -> CellBalance:
-    """The books of a cell whose standing is known. `refused` are `documents.Refused`."""
-    from embedding_assets.batches.documents import Refused
-
-    turned_away = [Rejected(item.name, item.reason, "bad_document") for item in refused if isinstance(item, Refused)]
+def balance_of(collection: str, day: str, standing: CellStanding, refused: Iterable[Refused]) -> CellBalance:
+    """The books of a cell whose standing is known, and the documents that could not be asked."""
+    turned_away = [Rejected(item.name, item.reason, "bad_document") for item in refused]
     # What was asked is counted from the requests themselves, what became of it from the places: were one lost on the
     # way from the first to the second, it would show here.
     asked = {digest for one in standing.requests for digest in one.ids.column("digest").to_pylist()}
@@ -224,8 +224,7 @@ def pending_cells(
             )
             if cell.finished or cell.unsent or cell.again:
                 cells.append(cell)
-    undiscovered = tuple(sorted(b.id for i, b in batches.items() if REQUEST_KEY not in b.metadata and i not in seen))
-    return PendingWork(tuple(cells), in_flight, undiscovered)
+    return PendingWork(tuple(cells), in_flight, tuple(undiscovered(store, catalog, batches.values(), seen)))
 
 
 def _request_id(batch: ApiBatch) -> str:
@@ -254,5 +253,5 @@ def _leaves_over(names: set[str]) -> bool:
 
 
 def _again(store: ObjectStore, spec: CollectionSpec, day: str) -> int:
-    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)))
+    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)).digests)
     return sum(place.kind == "again" for place in standing.places.values())
