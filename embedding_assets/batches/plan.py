@@ -121,13 +121,22 @@ def plan_submission(
         cell = [a for a in history.all() if a.request.day == day]
     else:
         cell = read_requests(store, spec.name, day)
-    standing = read_standing(store, spec, day, lambda: history.latest().digests, cell)
     new: tuple[Planned, ...] = ()
     asked_before = 0
     refused: tuple[Refused, ...] = ()
     if documents is not None:
         new, asked_before, too_large = _new(spec, day, documents, history.latest())
         refused = (*documents.refused, *too_large)
+
+    def latest() -> Mapping[str, bytes]:
+        # What is about to be asked counts too, or an older text would be repeated beside the newer.
+        found = dict(history.latest().digests)
+        for planned in new:
+            columns = (planned.documents.column(name).to_pylist() for name in ("id", "digest"))
+            found.update(zip(*columns, strict=True))
+        return found
+
+    standing = read_standing(store, spec, day, latest, cell)
     with tempfile.TemporaryDirectory(prefix="plan-", dir=folder) as scratch:
         again = tuple(p for part in _again(store, spec, standing, Path(scratch)) for p in part)
     waiting = {place.request_id for place in standing.places.values() if place.kind == "again"}

@@ -150,9 +150,7 @@ def test_what_expired_of_a_foreign_batch_is_asked_again_by_us(foreign: Foreign) 
     assert not pending_cells(foreign.api, foreign.store, CATALOG).cells
 
 
-def test_another_deployments_batches_are_left_alone(
-    world: World, make_world: Callable[..., World], tmp_path: Path
-) -> None:
+def test_another_deployments_batches_are_left_alone(world: World, tmp_path: Path) -> None:
     world.submit()
     catalog = Catalog(collections={world.spec.name: world.spec})
     other = open_store((tmp_path / "other").as_uri())
