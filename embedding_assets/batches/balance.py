@@ -202,7 +202,10 @@ def pending_cells(
         ApiError, ApiUnavailableError, StoreError: one of the two cannot be listed.
     """
     since = layout.day_of(layout.now().timestamp() - days_back * 86_400)
-    batches = {_request_id(b): b for b in reversed(list(api.list_batches()))}
+    listed = list(api.list_batches())
+    batches: dict[str, list[ApiBatch]] = {}
+    for batch in listed:
+        batches.setdefault(_request_id(batch), []).append(batch)
     cells: list[PendingCell] = []
     seen: set[str] = set()
     in_flight = 0
@@ -213,18 +216,18 @@ def pending_cells(
             asked = {i for i, names in folders.items() if layout.REQUEST in names}
             seen |= asked
             known = {i: batches[i] for i in asked if i in batches}
-            in_flight += sum(not b.ended for b in known.values())
+            in_flight += sum(any(not b.ended for b in some) for some in known.values())
             landed = results.days.get(day, {})
             cell = PendingCell(
                 spec.name,
                 day,
-                tuple(sorted(b.id for b in known.values() if b.ended and not _landed(landed.get(layout.part(b.id))))),
+                tuple(sorted(b.id for some in known.values() for b in _unlanded(some, landed))),
                 tuple(sorted(i for i in asked if layout.BATCH not in folders[i])),
                 _again(store, spec, day) if any(_leaves_over(names) for names in landed.values()) else 0,
             )
             if cell.finished or cell.unsent or cell.again:
                 cells.append(cell)
-    return PendingWork(tuple(cells), in_flight, tuple(undiscovered(store, catalog, batches.values(), seen)))
+    return PendingWork(tuple(cells), in_flight, tuple(undiscovered(store, catalog, listed, seen)))
 
 
 def _request_id(batch: ApiBatch) -> str:
@@ -240,6 +243,12 @@ class _Keys:
             day, _, rest = item.key.removeprefix(f"{folder}/").partition("/")
             name, _, below = rest.partition("/")
             self.days.setdefault(day, {}).setdefault(name, set()).add(below)
+
+
+def _unlanded(batches: list[ApiBatch], landed: Mapping[str, set[str]]) -> list[ApiBatch]:
+    """A request's batches if they have all ended and none is landed; of duplicates only one ever is."""
+    done = all(b.ended for b in batches) and not any(_landed(landed.get(layout.part(b.id))) for b in batches)
+    return batches if done else []
 
 
 def _landed(names: set[str] | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ class World:
     store: ObjectStore
     spec: CollectionSpec
     day: str = DAY
-    seen: dict[str, Any] = field(default_factory=dict)
 
     def write(self, texts: Sequence[str] = TEXTS, first: int = 0) -> None:
         """Make these texts the documents of the collection."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from embedding_assets.batches.balance import pending_cells
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.discover import discover
-from embedding_assets.batches.submit import REQUEST_KEY
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ApiError, ApiUnavailableError
 from embedding_assets.sandbox.faults import BatchFault, HttpFault
@@ -189,5 +189,8 @@ def test_a_duplicate_whose_run_died_is_cancelled_when_it_is_found(world: World) 
     catalog = Catalog(collections={world.spec.name: world.spec})
     found = discover(world.api, world.store, catalog)
     assert found.duplicates == (duplicate.id,)
-    assert REQUEST_KEY in batch.metadata
+    world.settle()
+    assert pending_cells(world.api, world.store, catalog).cells[0].finished
+    world.poll()
+    assert not pending_cells(world.api, world.store, catalog).cells
     assert list(world.paid().values()) == [1]
