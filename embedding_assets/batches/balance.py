@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.discover import undiscovered
+from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.landing import AGAIN
 from embedding_assets.batches.requests import (
     foreign_request_id,
@@ -100,15 +102,13 @@ def balance(store: ObjectStore, spec: CollectionSpec, day: str) -> CellBalance:
         CorruptedError: a record of what was asked is damaged.
         StoreError: the store did not answer, or refuses.
     """
-    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)))
+    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)).digests)
     return balance_of(spec.name, day, standing, read_refused(store, spec.name, day))
 
 
-def balance_of(collection: str, day: str, standing: CellStanding, refused: Iterable[object]) -> CellBalance:
-    """The books of a cell whose standing is known. `refused` are `documents.Refused`."""
-    from embedding_assets.batches.documents import Refused
-
-    turned_away = [Rejected(item.name, item.reason, "bad_document") for item in refused if isinstance(item, Refused)]
+def balance_of(collection: str, day: str, standing: CellStanding, refused: Iterable[Refused]) -> CellBalance:
+    """The books of a cell whose standing is known, and the documents that could not be asked."""
+    turned_away = [Rejected(item.name, item.reason, "bad_document") for item in refused]
     # What was asked is counted from the requests themselves, what became of it from the places: were one lost on the
     # way from the first to the second, it would show here.
     asked = {digest for one in standing.requests for digest in one.ids.column("digest").to_pylist()}
@@ -202,7 +202,10 @@ def pending_cells(
         ApiError, ApiUnavailableError, StoreError: one of the two cannot be listed.
     """
     since = layout.day_of(layout.now().timestamp() - days_back * 86_400)
-    batches = {_request_id(b): b for b in reversed(list(api.list_batches()))}
+    listed = list(api.list_batches())
+    batches: dict[str, list[ApiBatch]] = {}
+    for batch in listed:
+        batches.setdefault(_request_id(batch), []).append(batch)
     cells: list[PendingCell] = []
     seen: set[str] = set()
     in_flight = 0
@@ -213,19 +216,18 @@ def pending_cells(
             asked = {i for i, names in folders.items() if layout.REQUEST in names}
             seen |= asked
             known = {i: batches[i] for i in asked if i in batches}
-            in_flight += sum(not b.ended for b in known.values())
+            in_flight += sum(any(not b.ended for b in some) for some in known.values())
             landed = results.days.get(day, {})
             cell = PendingCell(
                 spec.name,
                 day,
-                tuple(sorted(b.id for b in known.values() if b.ended and not _landed(landed.get(layout.part(b.id))))),
+                tuple(sorted(b.id for some in known.values() for b in _unlanded(some, landed))),
                 tuple(sorted(i for i in asked if layout.BATCH not in folders[i])),
                 _again(store, spec, day) if any(_leaves_over(names) for names in landed.values()) else 0,
             )
             if cell.finished or cell.unsent or cell.again:
                 cells.append(cell)
-    undiscovered = tuple(sorted(b.id for i, b in batches.items() if REQUEST_KEY not in b.metadata and i not in seen))
-    return PendingWork(tuple(cells), in_flight, undiscovered)
+    return PendingWork(tuple(cells), in_flight, tuple(undiscovered(store, catalog, listed, seen)))
 
 
 def _request_id(batch: ApiBatch) -> str:
@@ -243,6 +245,12 @@ class _Keys:
             self.days.setdefault(day, {}).setdefault(name, set()).add(below)
 
 
+def _unlanded(batches: list[ApiBatch], landed: Mapping[str, set[str]]) -> list[ApiBatch]:
+    """A request's batches if they have all ended and none is landed; of duplicates only one ever is."""
+    done = all(b.ended for b in batches) and not any(_landed(landed.get(layout.part(b.id))) for b in batches)
+    return batches if done else []
+
+
 def _landed(names: set[str] | None) -> bool:
     return any(name.endswith(f"/{layout.MANIFEST}") for name in names or ())
 
@@ -254,5 +262,5 @@ def _leaves_over(names: set[str]) -> bool:
 
 
 def _again(store: ObjectStore, spec: CollectionSpec, day: str) -> int:
-    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)))
+    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)).digests)
     return sum(place.kind == "again" for place in standing.places.values())

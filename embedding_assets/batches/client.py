@@ -35,6 +35,13 @@ class ApiMissingError(ApiError):
     """The API answered 404: it does not know, or no longer has, what was asked for."""
 
 
+class _Unavailable(ApiUnavailableError):
+    """Keeps status and Retry-After, so that the client's own error, which may quote a key, need not be kept."""
+
+    status: int | None = None
+    retry_after: float | None = None
+
+
 class TokenLimitError(ApiUnavailableError):
     """The organisation's limit of enqueued tokens is met; it goes away as batches finish."""
 
@@ -141,12 +148,11 @@ class EmbeddingApi:
         for pause in self._pauses():
             try:
                 return batch_of(self._ask(f"batch of file {input_file_id}", send))
-            except ApiUnavailableError as error:
+            except _Unavailable as error:
                 # Only 429 says for sure that nothing was created.
-                refused = isinstance(error.__cause__, openai.RateLimitError)
-                if isinstance(error, TokenLimitError) or not refused or pause is None:
+                if error.status != 429 or pause is None:
                     raise
-                time.sleep(_retry_after(error.__cause__, pause))
+                time.sleep(pause if error.retry_after is None else error.retry_after)
         raise AssertionError("unreachable")
 
     def retrieve(self, batch_id: str) -> ApiBatch:
@@ -180,12 +186,12 @@ class EmbeddingApi:
 
     def cancel(self, batch_id: str) -> None:
         """Cancel a batch; one that has ended already, or that is gone, is no error."""
+        if self._over(batch_id):
+            return
         try:
             self._ask(f"batch {batch_id}", lambda: self._client.batches.cancel(batch_id))
-        except ApiUnavailableError:
-            raise
         except ApiError:
-            if not self._over(batch_id):
+            if not self._over(batch_id):  # it may have ended in between
                 raise
 
     def _over(self, batch_id: str) -> bool:
@@ -206,10 +212,10 @@ class EmbeddingApi:
         for pause in self._pauses():
             try:
                 return self._download_once(file_id, path)
-            except ApiUnavailableError as error:
+            except _Unavailable as error:
                 # The client has repeated the request itself where the server refused it; what is repeated here is
                 # a stream that broke off.
-                if pause is None or isinstance(error.__cause__, openai.APIStatusError):
+                if pause is None or error.status is not None:
                     raise
                 time.sleep(pause)
         raise AssertionError("unreachable")
@@ -226,7 +232,7 @@ class EmbeddingApi:
                         written += file.write(piece)
             promised = headers.get("content-length", "") if not headers.get("content-encoding") else ""
             if promised.isdigit() and int(promised) != written:
-                raise ApiUnavailableError(
+                raise _Unavailable(
                     subject, f"came with {written} of {promised} bytes", "The next run fetches it again."
                 )
             return written
@@ -243,7 +249,10 @@ class EmbeddingApi:
         try:
             return send()
         except Exception as error:
-            raise self._translate(subject, error) from error
+            translated = self._translate(subject, error)
+            if translated is error:
+                raise
+            raise translated from None
 
     def _translate(self, subject: str, error: Exception) -> Exception:
         """The error of ours that the client's error stands for; an unrelated error is returned as it is."""
@@ -265,13 +274,15 @@ class EmbeddingApi:
                     subject, f"the API does not have it ({reason})", "Check name and OPENAI_BASE_URL."
                 )
             if status in (408, 409, 425, 429) or status >= 500:
-                return ApiUnavailableError(
+                unavailable = _Unavailable(
                     subject, f"the API answered {status} ({reason})", "The next run tries again by itself."
                 )
+                unavailable.status, unavailable.retry_after = status, _retry_after(error)
+                return unavailable
             return ApiError(subject, f"the API refused with {status} ({reason})", "Correct what is asked.")
         transport = type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore", "httpcore2"}
         if transport or isinstance(error, openai.APIError):
-            return ApiUnavailableError(
+            return _Unavailable(
                 subject,
                 f"the API at {self.url} did not answer as it should ({reason})",
                 "The next run tries again by itself; check OPENAI_BASE_URL if it stays so.",
@@ -303,9 +314,8 @@ def _ends(texts: Sequence[str]) -> Iterator[int]:
         yield part.stop
 
 
-def _retry_after(error: BaseException | None, otherwise: float) -> float:
-    response = getattr(error, "response", None)
+def _retry_after(error: openai.APIStatusError) -> float | None:
     try:
-        return min(float(response.headers["retry-after"]), _LONGEST_WAIT) if response is not None else otherwise
+        return min(max(0.0, float(error.response.headers["retry-after"])), _LONGEST_WAIT)
     except (KeyError, ValueError):
-        return otherwise
+        return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import gzip
 import hashlib
+import json
 import tempfile
 import zlib
 from array import array
@@ -279,6 +280,10 @@ def _object(line: bytes) -> dict[str, Any]:
         raise ValueError(f"the line is no JSON ({error.msg})") from None
     if not isinstance(raw, dict):
         raise ValueError(f"the line is of type {type(raw).__name__}, not an object")
+    metadata = raw.get("metadata")
+    if isinstance(metadata, dict) and any(isinstance(v, float) and abs(v) >= 2**63 for v in metadata.values()):
+        # orjson reads an integer beyond 64 bits as a float, and so another number; Python's reader tells them apart.
+        raw["metadata"] = json.loads(line)["metadata"]
     return raw
 
 

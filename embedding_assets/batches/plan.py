@@ -15,6 +15,7 @@ from embedding_assets.batches.batch_file import cut, line_sizes
 from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
 from embedding_assets.batches.requests import (
     Asked,
+    Latest,
     Request,
     asked_documents,
     latest_content,
@@ -120,13 +121,22 @@ def plan_submission(
         cell = [a for a in history.all() if a.request.day == day]
     else:
         cell = read_requests(store, spec.name, day)
-    standing = read_standing(store, spec, day, history.latest, cell)
     new: tuple[Planned, ...] = ()
     asked_before = 0
     refused: tuple[Refused, ...] = ()
     if documents is not None:
         new, asked_before, too_large = _new(spec, day, documents, history.latest())
         refused = (*documents.refused, *too_large)
+
+    def latest() -> Mapping[str, bytes]:
+        # What is about to be asked counts too, or an older text would be repeated beside the newer.
+        found = dict(history.latest().digests)
+        for planned in new:
+            columns = (planned.documents.column(name).to_pylist() for name in ("id", "digest"))
+            found.update(zip(*columns, strict=True))
+        return found
+
+    standing = read_standing(store, spec, day, latest, cell)
     with tempfile.TemporaryDirectory(prefix="plan-", dir=folder) as scratch:
         again = tuple(p for part in _again(store, spec, standing, Path(scratch)) for p in part)
     waiting = {place.request_id for place in standing.places.values() if place.kind == "again"}
@@ -149,26 +159,26 @@ class _History:
     def __init__(self, store: ObjectStore, spec: CollectionSpec) -> None:
         self._store, self._spec = store, spec
         self._asked: list[Asked] | None = None
-        self._latest: dict[str, bytes] | None = None
+        self._latest: Latest | None = None
 
     def all(self) -> list[Asked]:
         if self._asked is None:
             self._asked = read_requests(self._store, self._spec.name)
         return self._asked
 
-    def latest(self) -> Mapping[str, bytes]:
+    def latest(self) -> Latest:
         if self._latest is None:
             self._latest = latest_content(self._store, self.all())
         return self._latest
 
 
 def _new(
-    spec: CollectionSpec, day: str, documents: Documents, latest: Mapping[str, bytes]
+    spec: CollectionSpec, day: str, documents: Documents, latest: Latest
 ) -> tuple[tuple[Planned, ...], int, tuple[Refused, ...]]:
     """The documents whose content is not the one last asked for, cut into requests."""
     table = documents.table
     ids, digests = table.column("id").to_pylist(), table.column("digest").to_pylist()
-    wanted = [latest.get(i) != d for i, d in zip(ids, digests, strict=True)]
+    wanted = [latest.digests.get(i) != d for i, d in zip(ids, digests, strict=True)]
     before = len(wanted) - sum(wanted)
     table = table.filter(pa.array(wanted, pa.bool_()))
     sizes = line_sizes(spec, table)
@@ -180,7 +190,7 @@ def _new(
     )
     table = table.filter(pa.array(fits, pa.bool_()))
     sizes = [size for size, fit in zip(sizes, fits, strict=True) if fit]
-    return tuple(_cut(spec, _Turn(day, 1, replaces=latest), table, sizes)), before, too_large
+    return tuple(_cut(spec, _Turn(day, 1, replaces=latest.requests), table, sizes)), before, too_large
 
 
 def _again(store: ObjectStore, spec: CollectionSpec, standing: CellStanding, folder: Path) -> list[list[Planned]]:
@@ -208,14 +218,15 @@ class _Turn:
     day: str
     attempt: int
     repeats: str | None = None
-    replaces: Mapping[str, bytes] = field(default_factory=dict)  # the content last asked for, by id
+    replaces: Mapping[str, str] = field(default_factory=dict)  # the request that asked before, by id
 
 
 def _cut(spec: CollectionSpec, turn: _Turn, table: pa.Table, sizes: list[int]) -> list[Planned]:
     planned = []
     for part in cut(sizes, spec.batch_requests, spec.batch_bytes):
         some = table.slice(part.start, part.stop - part.start)
-        replaced = [turn.replaces[i] for i in some.column("id").to_pylist() if i in turn.replaces]
-        request_id = request_id_of(spec, turn.day, turn.attempt, [*some.column("digest").to_pylist(), *replaced])
+        ids, digests = some.column("id").to_pylist(), some.column("digest").to_pylist()
+        replaced = [turn.replaces[i] for i in ids if i in turn.replaces]
+        request_id = request_id_of(spec, turn.day, turn.attempt, digests, replaced)
         planned.append(Planned(request_id, turn.attempt, some, turn.repeats))
     return planned

@@ -96,17 +96,21 @@ class Asked:
     batch: SentBatch | None
 
 
-def request_id_of(spec: CollectionSpec, day: str, attempt: int, digests: Iterable[bytes]) -> str:
+def request_id_of(
+    spec: CollectionSpec, day: str, attempt: int, digests: Iterable[bytes], replaces: Iterable[str] = ()
+) -> str:
     """The id of a request for documents with these content digests, in whatever order.
 
-    The digests of what the documents replace belong to it too: a text that goes from A to B and back to A on one day
-    is asked three times.
+    Args:
+        replaces: the requests that asked for other texts of the same ids. They belong to what is asked: a text that
+            goes from A to B and back to A on one day is asked three times.
     """
     hasher = hashlib.blake2b(
         orjson.dumps([FORMAT, spec.name, spec.model, spec.dimensions, day, attempt]), digest_size=16
     )
     for digest in sorted(digests):
         hasher.update(digest)
+    hasher.update("".join(sorted(set(replaces))).encode())
     return hasher.hexdigest()
 
 
@@ -182,15 +186,25 @@ def asked_documents(store: ObjectStore, request: Request, folder: Path) -> Path:
     return fetch_file(store, request.folder, request.documents, folder / f"{request.request_id}.parquet")
 
 
-def latest_content(store: ObjectStore, asked: Iterable[Asked]) -> dict[str, bytes]:
-    """The content digest last asked for of every id.
+@dataclass(frozen=True)
+class Latest:
+    """What was last asked for of every id: its content digest, and the request that asked."""
+
+    digests: dict[str, bytes]
+    requests: dict[str, str]
+
+
+def latest_content(store: ObjectStore, asked: Iterable[Asked]) -> Latest:
+    """What was last asked for of every id.
 
     Only first attempts count: a repetition is later than what it repeats, but its text is not newer.
     """
     first = sorted((a.request for a in asked if a.request.attempt == 1), key=lambda r: (r.day, r.made))
-    latest: dict[str, bytes] = {}
-    for table in in_parallel(lambda request: asked_ids(store, request), first):
-        latest.update(zip(table.column("id").to_pylist(), table.column("digest").to_pylist(), strict=True))
+    latest = Latest({}, {})
+    for request, table in zip(first, in_parallel(lambda one: asked_ids(store, one), first), strict=True):
+        ids = table.column("id").to_pylist()
+        latest.digests.update(zip(ids, table.column("digest").to_pylist(), strict=True))
+        latest.requests.update(dict.fromkeys(ids, request.request_id))
     return latest
 
 
