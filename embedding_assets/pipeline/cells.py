@@ -9,14 +9,12 @@ from tempfile import TemporaryDirectory
 
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.landing import Landing, fetch_landing, newest_landings
-from embedding_assets.batches.plan import documents_for, plan_submission
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.batches.results import CellResults, poll
-from embedding_assets.batches.submit import Submission, execute_submission
+from embedding_assets.batches.submit import Submission, submit
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.settings import S3Settings
-from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.delta import (
     DeltaFailedError,
@@ -36,8 +34,7 @@ def submit_cell(
     api: EmbeddingApi, store: ObjectStore, spec: CollectionSpec, day: str, s3: S3Settings | None = None
 ) -> Submission:
     """Ask for what the cell has not asked for yet: new documents, unfinished requests, what partial batches left."""
-    documents, note = documents_for(spec, day, str(layout.now().date()), s3)
-    return execute_submission(api, store, spec, plan_submission(store, spec, day, documents, documents_note=note))
+    return submit(api, store, spec, day, s3=s3)
 
 
 def land_cell(
