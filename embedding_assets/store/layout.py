@@ -21,7 +21,6 @@ from datetime import date, datetime, timedelta, timezone
 MANIFEST = "manifest.json"
 REQUEST = "request.json"
 BATCH = "batch.json"
-DOCUMENTS = "documents.parquet"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}")
 _STAMP = "%Y%m%dT%H%M%S%f"
