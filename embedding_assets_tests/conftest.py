@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from embedding_assets.sandbox import Sandbox
 from embedding_assets.store.layout import new_id
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets_tests.s3_server import BUCKET, S3Server, s3_server
@@ -40,3 +41,10 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
         "s3": lambda: request.getfixturevalue("s3_store"),
     }
     return makers[request.param]()
+
+
+@pytest.fixture(scope="session")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One service for the tests of the whole; its batches pile up, so their collections have names of their own."""
+    with Sandbox.start(tmp_path_factory.mktemp("service"), api_key="sk-sandbox-0123456789abcdef") as running:
+        yield running
