@@ -17,7 +17,11 @@ from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.structure import check_structure
 from embedding_assets.records import ContentDigest, Origin, RecordBatch
 
-_SAMPLE = 32  # records that must find themselves
+_SAMPLE = 32
+# A wrecked graph finds next to nothing. A whole one need not find everything: where many records have one vector (on
+# real receipts two thirds of all lines stand more than once), HNSW's search stops among the equal ones, and with
+# chromadb's defaults misses one record in ten of the others. That is for people to see, not a damage.
+_FOUND_AT_LEAST = 0.5
 _PROJECTIONS = 4
 _MOST_PROBLEMS = 20
 # A cosine index holds unit vectors and norms: what comes back differs from what went in by float32 rounding, up to
@@ -73,8 +77,8 @@ def examine(folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = ()) ->
         if len(seen) != digest.count:
             problems.append(f"{digest.count - len(seen)} ids stand twice")
         found = _find_themselves(handle, sample) if len(sample) else 0
-        if found < len(sample):
-            problems.append(f"{len(sample) - found} of {len(sample)} sampled records do not find themselves")
+        if found < len(sample) * _FOUND_AT_LEAST:
+            problems.append(f"only {found} of {len(sample)} sampled records find themselves")
     if expected:
         problems.extend(expected.missing())
     return Examination(digest.count, digest.hex(), api.is_synced(folder), len(sample), found, problems[:_MOST_PROBLEMS])
