@@ -40,14 +40,17 @@ def build_definitions(
     with warnings.catch_warnings():
         # Partitioned checks are a preview in Dagster 1.13; without them one partition masks another's failure.
         warnings.filterwarnings("ignore", message=".*partitions_def.*", category=Warning)
+        # Beta there, and the one mapping from cells to collections.
+        warnings.filterwarnings("ignore", message=".*MultiToSingleDimensionPartitionMapping.*", category=Warning)
         checks = build_checks(catalog)
-    return dg.Definitions(
-        assets=[
+        assets = [
             build_embedding_requests(catalog),
             build_batch_results(catalog),
             build_deltas(catalog),
             build_snapshots(catalog),
-        ],
+        ]
+    return dg.Definitions(
+        assets=assets,
         asset_checks=checks,
         jobs=build_jobs(),
         sensors=build_sensors(catalog, running=sensors_running, seconds=sensor_seconds),
