@@ -179,18 +179,23 @@ class _Named:
         raise translate(self.subject, error) from None
 
 
+# By the status itself: 403 may also be how many milliseconds a request took. DeleteObjects answers 200 and a code.
+_DENIED = re.compile(r"status code: 40[13]\b|code: AccessDenied\b|os error (1|13)\)")
+
+
 def translate(subject: str, error: Exception) -> Exception:
     """The error of ours that an error of the store's stands for; an unrelated error is returned as it is."""
     text = str(error)
     reason = _brief(text)
     if isinstance(error, obstore_errors.AlreadyExistsError):
         return ObjectExistsError(subject, "exists already", "It was left as it was.")
+    # A listing of a bucket that is not there is a general error to obstore, not a NotFoundError.
+    if "<Code>NoSuchBucket</Code>" in text:
+        return StoreError(subject, "the bucket does not exist", "Create it, or correct EMBEDDING_ASSETS_STORE.")
     if isinstance(error, (obstore_errors.NotFoundError, FileNotFoundError)):
-        if "NoSuchBucket" in text:
-            return StoreError(subject, "the bucket does not exist", "Create it, or correct EMBEDDING_ASSETS_STORE.")
         return ObjectMissingError(subject, "is not in the store", "Look at what is there with `status`.")
     denied = isinstance(error, (obstore_errors.PermissionDeniedError, obstore_errors.UnauthenticatedError))
-    if denied or isinstance(error, PermissionError) or re.search(r"\b40[13]\b|os error (1|13)\)", text):
+    if denied or isinstance(error, PermissionError) or _DENIED.search(text):
         return StoreDeniedError(
             subject, f"access is refused ({reason})", "Check the credentials and what they may read and write."
         )
