@@ -38,10 +38,10 @@ def build_definitions(
         sensor_seconds: how often each sensor looks.
     """
     with warnings.catch_warnings():
-        # Partitioned checks are a preview in Dagster 1.13; without them one partition masks another's failure.
-        warnings.filterwarnings("ignore", message=".*partitions_def.*", category=Warning)
-        # Beta there, and the one mapping from cells to collections.
-        warnings.filterwarnings("ignore", message=".*MultiToSingleDimensionPartitionMapping.*", category=Warning)
+        # Partitioned checks are a preview in Dagster 1.13, and the mapping from cells to collections is a beta. Without
+        # the first one partition masks another's failure; without the second there is no lineage between the two.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
         checks = build_checks(catalog)
         assets = [
             build_embedding_requests(catalog),

@@ -216,23 +216,29 @@ def _brief(text: str) -> str:
     return _SECRET.sub(r"\1***", " ".join(text.split("Debug source:", maxsplit=1)[0].split()))[:300]
 
 
-def open_store(url: str, s3: S3Settings | None = None) -> ObjectStore:
+def open_store(url: str, s3: S3Settings | None = None, *, must_exist: bool = False) -> ObjectStore:
     """The store at a URL: `file:///folder`, `s3://bucket/prefix` or `memory://`.
 
     Args:
         url: where the store is.
         s3: how to reach S3; what it leaves open is resolved by boto3.
+        must_exist: refuse a folder that is not there, instead of making it: a mistyped path, or a disk that is not
+            mounted, must not look like an empty store. (A bucket is never made.)
 
     Raises:
-        ConfigurationError: the URL is none that we know, or boto3 finds no credentials.
+        ConfigurationError: the URL is none that we know, the folder is not there, or boto3 finds no credentials.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost") or parts.path in ("", "/"):
             raise ConfigurationError(f"store {url!r}", "names no folder", "Write it as file:///absolute/folder.")
         folder = Path(unquote(parts.path))
-        if not folder.parent.is_dir():
-            raise ConfigurationError(f"store {url!r}", f"{folder.parent} is not there", "Create it, or mount its disk.")
+        if not (folder if must_exist else folder.parent).is_dir():
+            raise ConfigurationError(
+                f"store {url!r}",
+                "the folder is not there",
+                "Create it, mount its disk, or correct EMBEDDING_ASSETS_STORE.",
+            )
         try:
             return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True), url)
         except Exception as error:
