@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +18,13 @@ from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.delta import (
     DeltaFailedError,
+    DeltaRef,
     LandedBatch,
     build_delta,
     group_batches,
     list_deltas,
-    load_deltas,
 )
-from embedding_assets.vectorstore.manifest import Manifest
+from embedding_assets.vectorstore.manifest import Manifest, load_manifest
 from embedding_assets.vectorstore.transfer import at_once
 
 Log = Callable[[str], None]
@@ -48,7 +48,7 @@ def land_cell(
             f"has no batches {', '.join(sorted(unknown))}",
             "Choose the partition of the day they were submitted on, or leave `batch_ids` empty.",
         )
-    deltas = load_deltas(store, list_deltas(store, spec.name, day))
+    deltas = readable_deltas(store, list_deltas(store, spec.name, day))
     return poll(api, store, spec, day, skip={entry.batch_id for d in deltas for entry in d.batches}, only=forced)
 
 
@@ -58,7 +58,7 @@ class CellDeltas:
 
     Attributes:
         built: the new deltas.
-        before: those that were there.
+        before: those that were there and can be read.
         damaged: landings that were not whole, with the reason; their batches are polled again by the next run.
         failed: groups of batches that could not be built, with the reason; they stay pending.
     """
@@ -83,7 +83,7 @@ def build_cell_deltas(
     Raises:
         DeltaFailedError: nothing at all could be built; where some could, the rest is in `failed`.
     """
-    before = load_deltas(store, list_deltas(store, spec.name, day))
+    before = readable_deltas(store, list_deltas(store, spec.name, day))
     waiting = landings_without_delta(newest_landings(store, spec.name, day), before)
     waiting.sort(key=lambda landing: (landing.created_at, landing.batch_id))
     built: list[Manifest] = []
@@ -104,6 +104,19 @@ def build_cell_deltas(
     if failed and not built:
         raise failed[0]
     return CellDeltas(tuple(built), tuple(before), damaged, tuple(str(error) for error in failed))
+
+
+def readable_deltas(store: ObjectStore, refs: Sequence[DeltaRef]) -> list[Manifest]:
+    """The manifests that can be read. What a damaged one held counts as held by nobody, so that it is built anew; the
+    check of the deltas reports the damage."""
+
+    def load(ref: DeltaRef) -> Manifest | None:
+        try:
+            return load_manifest(store, ref.key)
+        except CorruptedError:
+            return None
+
+    return [manifest for manifest in at_once(load, refs, threads=16) if manifest is not None]
 
 
 def landings_without_delta(landings: list[Landing], deltas: list[Manifest]) -> list[Landing]:
