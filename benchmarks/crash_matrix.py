@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from embedding_assets.batches.client import EmbeddingApi
-from embedding_assets.catalog import CollectionSpec
+from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.pipeline.cells import build_cell_deltas, land_cell, submit_cell
+from embedding_assets.pipeline.pending import cells_to_run
 from embedding_assets.pipeline.proofs import prove_deltas, prove_snapshot
 from embedding_assets.reading import Collection
 from embedding_assets.sandbox import Sandbox
@@ -151,12 +152,24 @@ class World:
 
     def finish(self) -> None:
         """Everything that the pipeline does by itself, until there is nothing left to do."""
-        for _ in range(2):
+        for _ in range(3):
             self.submit(self.store)
             self.settle()
             self.land(self.store)
             self.build(self.store)
             self.compact(self.store)
+            if not cells_to_run(self.api, self.store, Catalog(collections={self.spec.name: self.spec}))[0]:
+                return
+        raise RuntimeError("there is still something to do")
+
+    def copy(self, store: ObjectStore, folder: Path) -> World:
+        """The same world in another store: what was asked and paid for is the same."""
+        for item in self.store.walk(""):
+            self.store.download(item.key, folder / "copied")
+            store.upload(item.key, folder / "copied")
+        shutil.copy(self.folder / "documents.jsonl", folder)
+        spec = self.spec.model_copy(update={"documents": str(folder / "documents.jsonl")})
+        return World(store, self.api, spec, folder, self.day)
 
     def _batches(self) -> list[Any]:
         return [b for b in self.api.list_batches() if b.metadata.get("collection") == self.spec.name]
@@ -193,11 +206,15 @@ Step = Callable[[World, ObjectStore], None]
 
 @dataclass(frozen=True)
 class Case:
-    """One step or command: what must have happened before it, and what it does."""
+    """One step or command: what must have happened before it, and what it does.
+
+    `spends`: it changes what the batch service holds, so that each point needs documents of its own.
+    """
 
     name: str
     prepare: Callable[[World], None]
     run: Step
+    spends: bool = False
 
 
 def _submitted(world: World) -> None:
@@ -228,7 +245,7 @@ def _grown(world: World) -> None:
 
 
 CASES = [
-    Case("embedding_requests", lambda world: world.write_documents(0, RECORDS), World.submit),
+    Case("embedding_requests", lambda world: world.write_documents(0, RECORDS), World.submit, spends=True),
     Case("batch_results", _submitted, World.land),
     Case("deltas", _landed, World.build),
     Case("snapshots, the first", _built, World.compact),
@@ -260,23 +277,30 @@ class Matrix:
 
     def run(self, case: Case) -> None:
         """Count the operations of a case, then kill it at each."""
-        world = self.world()
-        case.prepare(world)
+        prepared = self.world()
+        case.prepare(prepared)
+        world = self._copy(case, prepared)
         counting = MortalStore(world.store)
         case.run(world, counting)
         failures = 0
         for point in range(counting.operations):
             for after in (False, True):
-                failures += not self._survives(case, point, after)
+                failures += not self._survives(case, prepared, point, after)
         self.points += 2 * counting.operations
         self.failures += failures
-        shutil.rmtree(world.folder, ignore_errors=True)
+        shutil.rmtree(prepared.folder, ignore_errors=True)
         print(f"  {case.name:28s} {2 * counting.operations:5d} points {failures:4d} failures", flush=True)
 
-    def _survives(self, case: Case, point: int, after: bool) -> bool:
+    def _copy(self, case: Case, prepared: World) -> World:
         world = self.world()
-        try:
+        if case.spends:
             case.prepare(world)
+            return world
+        return prepared.copy(world.store, world.folder)
+
+    def _survives(self, case: Case, prepared: World, point: int, after: bool) -> bool:
+        world = self._copy(case, prepared)
+        try:
             before = world.read() if world.version() else None
             with contextlib.suppress(Killed):
                 case.run(world, MortalStore(world.store, point, after))
