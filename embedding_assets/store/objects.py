@@ -80,7 +80,7 @@ class ObjectStore:
             obstore.put(self._backend, key, path)
 
     def copy(self, source: str, target: str) -> None:
-        """Write a copy of an object under a key that nobody else uses; ObjectMissingError where there is no such object.
+        """Write a copy of an object under a key that nobody else uses; ObjectMissingError where there is none.
 
         The store does it by itself where it can: S3 copies up to 5 GB at once, larger objects pass through here.
         """

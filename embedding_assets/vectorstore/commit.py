@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -168,7 +169,7 @@ def repair_pointer(store: ObjectStore, collection: str) -> Commit | None:
 
 
 def load_snapshot(store: ObjectStore, collection: str, commit: Commit) -> Manifest:
-    """The manifest of a committed snapshot.
+    """The manifest of a committed snapshot, or of one whose commit is lost, which then names no hash.
 
     Raises:
         CorruptedError: it is gone, or is not the one that was committed.
@@ -179,7 +180,7 @@ def load_snapshot(store: ObjectStore, collection: str, commit: Commit) -> Manife
         data = store.get(key)
     except ObjectMissingError:
         raise CorruptedError(subject, "its manifest is gone", "Rebuild it from the deltas.") from None
-    if hashlib.sha256(data).hexdigest() != commit.manifest_sha256:
+    if commit.manifest_sha256 and hashlib.sha256(data).hexdigest() != commit.manifest_sha256:
         raise CorruptedError(subject, "its manifest is not the committed one", "Rebuild it from the deltas.")
     return parse_manifest(data, key)
 
@@ -208,7 +209,11 @@ def _possible(commit: Commit, generation: int) -> bool:
         return False
     version: Any = commit.version
     made = layout.generation_of(version) if isinstance(version, str) else None
-    return version is None or (made is not None and made <= generation and isinstance(commit.manifest_sha256, str))
+    try:
+        datetime.fromisoformat(commit.committed_at)
+    except (TypeError, ValueError):
+        return version is None
+    return version is None or (made is not None and made <= generation and len(str(commit.manifest_sha256)) == 64)
 
 
 def _append(store: ObjectStore, collection: str, commit: Commit) -> bool:
