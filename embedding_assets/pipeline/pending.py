@@ -19,6 +19,7 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.compact import plan_compaction
 from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
+from embedding_assets.vectorstore.quarantine import list_quarantine
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ def cells_to_run(api: EmbeddingApi, store: ObjectStore, catalog: Catalog) -> tup
 def _undelivered(store: ObjectStore, spec: CollectionSpec) -> dict[str, list[str]]:
     """Landing ids by day whose records no delta holds: what a run left behind that ended between the two."""
     since = layout.day_of(layout.now().timestamp() - DAYS_BACK * 86_400)
+    # However long ago: what was moved aside is to be built again.
+    aside = {e.report.day for e in list_quarantine(store, spec.name) if e.report and e.kind == "delta"}
     found: dict[str, list[str]] = {}
     for day in store.folders(layout.results(spec.name)):
-        if day < since:
+        if day < since and day not in aside:
             continue
         deltas = [m for ref in list_deltas(store, spec.name, day) if (m := _delta(store, ref)) is not None]
         held = {(layout.part(entry.batch_id), entry.landing_id) for m in deltas for entry in m.batches}

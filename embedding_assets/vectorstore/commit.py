@@ -78,7 +78,7 @@ def log_end(store: ObjectStore, collection: str) -> LogEnd:
     The pointer only tells where to start looking, so that one that fell behind, names nothing or holds garbage
     changes nothing; nor does a gap in the log.
     """
-    pointed = _pointed_generation(store, collection)
+    pointed = pointed_generation(store, collection)
     taken = _generations(store, collection, pointed) if pointed else []
     commit = _newest(store, collection, taken)
     if commit is None:
@@ -168,6 +168,12 @@ def repair_pointer(store: ObjectStore, collection: str) -> Commit | None:
         store.replace(layout.pointer(collection), str(end.head.version).encode())
 
 
+def pointed_generation(store: ObjectStore, collection: str) -> int | None:
+    """The generation of the version that the pointer names; None where it names none of ours, or is gone."""
+    text = _pointer_text(store, collection)
+    return layout.generation_of(text) if text else None
+
+
 def load_snapshot(store: ObjectStore, collection: str, commit: Commit) -> Manifest:
     """The manifest of a committed snapshot, or of one whose commit is lost, which then names no hash.
 
@@ -248,8 +254,3 @@ def _pointer_text(store: ObjectStore, collection: str) -> str | None:
         return store.get(layout.pointer(collection)).decode(errors="replace").strip()
     except ObjectMissingError:
         return None
-
-
-def _pointed_generation(store: ObjectStore, collection: str) -> int | None:
-    text = _pointer_text(store, collection)
-    return layout.generation_of(text) if text else None

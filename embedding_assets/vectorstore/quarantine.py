@@ -67,6 +67,11 @@ class QuarantineReport:
     format: int = FORMAT
 
     @property
+    def day(self) -> str:
+        """The day of a delta's cell."""
+        return self.folder.split("/")[2]
+
+    @property
     def entry(self) -> str:
         """Its folder in the quarantine."""
         return layout.quarantine(self.collection, self.kind, self.name)
