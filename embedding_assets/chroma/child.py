@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from embedding_assets.chroma.fingerprint import known_format
@@ -19,7 +20,27 @@ from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, Unread
 _START_SECONDS = 120.0
 _RECORDS_PER_SECOND = 100.0
 _DAMAGE_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
-_NOT_THE_DATABASE = ("No space left", "MemoryError", "Too many open files", "disk I/O error", "unable to open database")
+_NOT_THE_DATABASE = (
+    "No space left",
+    "Too many open files",
+    "disk I/O error",
+    "disk is full",
+    "unable to open database",
+    "PermissionError",
+    # Out of memory, as Python, Rust, C++, hnswlib, SQLite and the system say it.
+    "MemoryError",
+    "memory allocation of",
+    "bad_alloc",
+    "Not enough memory",
+    "out of memory",
+    "Cannot allocate memory",
+    "failed to spawn thread",
+    "Resource temporarily unavailable",
+)
+# What a task may use beyond the size of its database: chromadb's threads, and a page of vectors as Python numbers.
+_MEMORY_FLOOR = 1 << 30
+_MEMORY_PER_FILE_BYTE = 4
+_MEMORY_PER_DIMENSION = 500_000
 
 
 class MergeFailedError(EmbeddingAssetsError):
@@ -47,7 +68,13 @@ def merge_in_child(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], 
 
 
 def examine_in_child(
-    folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = (), *, records: int, subject: str
+    folder: Path,
+    spec: DatabaseSpec,
+    sources: Sequence[Source] = (),
+    *,
+    records: int,
+    subject: str,
+    memory: int | None = None,
 ) -> Examination:
     """`examine.examine` in a child process.
 
@@ -57,18 +84,70 @@ def examine_in_child(
         sources: what it was made from, if that is to be proved.
         records: about how many records it holds; sets the time limit.
         subject: what errors call it.
+        memory: so many bytes may the child use; as `memory_limit` says unless given.
 
     Raises:
-        CorruptedError: chromadb cannot open or read it, or the interpreter died of it.
-        UnreadableError: the child ran into its time limit, or was killed from outside, or the disk is full.
+        CorruptedError: chromadb cannot open or read it, or the interpreter died of it, and a new one it can.
+        UnreadableError: the child ran into its limit of time or memory, was killed from outside, or the disk is full.
     """
     try:
-        return Examination(**run_task("examine", _arguments(folder, spec, sources), _limit(records)))
+        arguments = _arguments(folder, spec, sources)
+        task = run_task("examine", arguments, _limit(records), memory or memory_limit(folder, spec))
     except TaskFailedError as error:
-        refused = error.answered and not any(sign in error.reason for sign in _NOT_THE_DATABASE)
-        if refused or error.signal in _DAMAGE_SIGNALS:
-            raise CorruptedError(subject, error.reason, "It is set aside and made anew from its sources.") from None
-        raise UnreadableError(subject, error.reason, "It is examined again by the next run.") from None
+        raise _meaning(error, subject) from None
+    report = Examination(**task)
+    _require_no_trouble(report.problems, subject)
+    return report
+
+
+def check_sqlite_in_child(folder: Path, *, records: int, subject: str) -> list[str]:
+    """What SQLite itself finds wrong with a database's `chroma.sqlite3`, and the tables that it lacks.
+
+    Raises:
+        CorruptedError: the interpreter died of it.
+        UnreadableError: it could not be checked just now.
+    """
+    spec = DatabaseSpec("", 0, "")
+    try:
+        task = run_task("check_file", _arguments(folder, spec, ()), _limit(records), memory_limit(folder, spec))
+    except TaskFailedError as error:
+        raise _meaning(error, subject) from None
+    problems = [str(problem) for problem in task["problems"]]
+    _require_no_trouble(problems, subject)
+    return problems
+
+
+def chromadb_works() -> bool:
+    """Whether chromadb works here with a new database; if not, no failure of it says anything of another one."""
+    with TemporaryDirectory(prefix="embedding-assets-control-") as scratch:
+        folder = Path(scratch) / "control"
+        try:
+            return bool(run_task("control", _arguments(folder, DatabaseSpec("", 0, ""), ()), _START_SECONDS)["works"])
+        except TaskFailedError:
+            return False
+
+
+def memory_limit(folder: Path, spec: DatabaseSpec) -> int:
+    """How much memory, in bytes, a task with this database may use; several times what a sound one was seen to."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return _MEMORY_FLOOR + _MEMORY_PER_FILE_BYTE * size + _MEMORY_PER_DIMENSION * max(spec.dimension, 1024)
+
+
+def _require_no_trouble(problems: list[str], subject: str) -> None:
+    trouble = [problem for problem in problems if any(sign in problem for sign in _NOT_THE_DATABASE)]
+    if trouble:
+        raise UnreadableError(subject, trouble[0], "It is examined again by the next run.")
+
+
+def _meaning(error: TaskFailedError, subject: str) -> CorruptedError | UnreadableError:
+    """A task that failed: does it say that the database is damaged, or nothing of it?"""
+    told = f"{error.reason} {error.log}"
+    refused = (error.answered or error.signal in _DAMAGE_SIGNALS) and not any(
+        sign in told for sign in _NOT_THE_DATABASE
+    )
+    if refused and chromadb_works():
+        return CorruptedError(subject, error.reason, "It is set aside and made anew from its sources.")
+    return UnreadableError(subject, error.reason, "It is examined again by the next run.")
 
 
 def ids_of_database(folder: Path, collection: str) -> list[str]:

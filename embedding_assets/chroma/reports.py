@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,16 @@ class Examination:
         count: records in it.
         digest: `ContentDigest` of all of them, as read back.
         synced: whether the index files hold every record.
-        sampled, found: records that were searched for by their own vector, and how many of them came first.
+        sampled, found: records that were searched for by their own vector, and how many of them were found.
         problems: what is wrong, in words; empty for a whole database.
+        recall: which part of the ten nearest the searches gave, against a comparison with all records; None where
+            nothing was searched for.
+        repeated: which part of the records has a vector that another one has, too.
+        unreachable: which part of the index no search can come to.
+        collections: the names of its collections.
+        distance, dimension: of the one that was examined; the dimension is 0 where it holds nothing.
+        opened: whether chromadb opened it; until then nothing has changed its files.
+        unsupported: why this chromadb cannot judge it; then nothing but SQLite itself was examined.
     """
 
     count: int
@@ -47,3 +55,11 @@ class Examination:
     sampled: int
     found: int
     problems: list[str]
+    recall: float | None = None
+    repeated: float = 0.0
+    unreachable: float = 0.0
+    collections: list[str] = field(default_factory=list)
+    distance: str = ""
+    dimension: int = 0
+    opened: bool = False
+    unsupported: str = ""

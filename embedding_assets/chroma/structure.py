@@ -14,6 +14,7 @@ from pathlib import Path
 from embedding_assets.chroma.fingerprint import is_known
 from embedding_assets.chroma.hnsw_files import open_hnsw
 from embedding_assets.chroma.index_checks import check_index, reachable
+from embedding_assets.chroma.migrations import are_ours, check_migrations
 from embedding_assets.chroma.read import read_ids
 from embedding_assets.chroma.replay import index_of, indexed_up_to, locate_vectors
 from embedding_assets.chroma.sqlite_checks import check_file, check_log, check_records, check_tables
@@ -28,6 +29,7 @@ class Structure:
     Attributes:
         problems: the reasons why the database is damaged; none means that none was found.
         known_format: False where only SQLite itself could be checked, and ChromaDB has to judge the rest.
+        refusal_is_damage: whether chromadb 1.5.9 has to be able to open it; another version's it may refuse.
         records: the records that each collection holds, by name; only of those that could be counted.
         unindexed: how many of them have their vector in the log and not yet in the index, by name.
         deleted: deleted elements that still stand in the index, by name.
@@ -36,6 +38,7 @@ class Structure:
 
     problems: tuple[str, ...]
     known_format: bool
+    refusal_is_damage: bool
     records: dict[str, int]
     unindexed: dict[str, int]
     deleted: dict[str, int]
@@ -56,6 +59,11 @@ def check_structure(folder: Path, collection: str | None = None) -> Structure:
     try:
         report.problems.extend(check_file(connection))
         known = is_known(connection)
+        if not known and not report.problems:
+            report.ours = are_ours(connection)
+            damage = check_migrations(connection)
+            if damage:
+                report.with_problem(damage)
         if known and not report.problems:
             report.problems.extend(check_tables(connection))
             collections = read_collections(connection)
@@ -70,9 +78,22 @@ def check_structure(folder: Path, collection: str | None = None) -> Structure:
     return report.done(known_format=known)
 
 
+def check_sqlite(folder: Path) -> list[str]:
+    """SQLite's own check of the folder's `chroma.sqlite3`, and the tables without which it is no ChromaDB database."""
+    try:
+        connection = connect(folder)
+    except ValueError as error:
+        return [str(error)]
+    try:
+        return list(check_file(connection))
+    finally:
+        connection.close()
+
+
 class _Report:
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.ours = True
         self.records: dict[str, int] = {}
         self.unindexed: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
@@ -86,6 +107,7 @@ class _Report:
         return Structure(
             problems=tuple(self.problems),
             known_format=known_format,
+            refusal_is_damage=known_format or self.ours,
             records=self.records,
             unindexed=self.unindexed,
             deleted=self.deleted,

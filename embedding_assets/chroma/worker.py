@@ -7,6 +7,7 @@ the fork nothing of chromadb runs yet. A task's process may crash, hang or use u
 from __future__ import annotations
 
 import os
+import resource
 import threading
 import traceback
 from dataclasses import asdict
@@ -15,10 +16,12 @@ from typing import Any
 
 import orjson
 
+from embedding_assets.chroma.control import works
 from embedding_assets.chroma.examine import examine
 from embedding_assets.chroma.merge import merge
 from embedding_assets.chroma.sources import read_source_origins
 from embedding_assets.chroma.spec import DatabaseSpec, Source
+from embedding_assets.chroma.structure import check_sqlite
 
 
 def main() -> None:
@@ -49,6 +52,8 @@ def _perform(message: dict[str, Any]) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     answer: dict[str, Any]
     try:
+        if message["memory"]:
+            _limit_memory(message["memory"])
         answer = {"result": _do(message["task"], message["arguments"])}
     except BaseException as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
@@ -68,9 +73,27 @@ def _do(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return asdict(merge(folder, spec, sources))
     if task == "examine":
         return asdict(examine(folder, spec, sources))
+    if task == "check_file":
+        return {"problems": check_sqlite(folder)}
+    if task == "control":
+        return {"works": works(folder)}
     if task == "ids":
         return {"ids": [i for ids, _ in read_source_origins(Source(folder, ""), spec.collection) for i in ids]}
     raise ValueError(f"unknown task {task!r}")
+
+
+def _limit_memory(more: int) -> None:
+    """Let this process use so many bytes more than it has; whatever goes beyond fails to get them.
+
+    RLIMIT_DATA counts what is really private to the process. RLIMIT_AS would count address space, of which every
+    thread reserves much that it never uses.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        own = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmData"))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = own + more if hard == resource.RLIM_INFINITY else min(own + more, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _leave_with_parent() -> None:

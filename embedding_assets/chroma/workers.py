@@ -24,23 +24,27 @@ class TaskFailedError(Exception):
         reason: in words.
         signal: the signal that its process died of, if it did.
         answered: whether the task itself reported the failure.
+        log: what it printed.
     """
 
-    def __init__(self, reason: str, *, died_of: signal.Signals | None = None, answered: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, died_of: signal.Signals | None = None, answered: bool = False, log: str = ""
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.signal, self.answered = reason, died_of, answered
+        self.reason, self.signal, self.answered, self.log = reason, died_of, answered, log
 
 
 _idle: list[_Worker] = []
 _lock = threading.Lock()
 
 
-def run_task(task: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
+def run_task(task: str, arguments: dict[str, Any], seconds: float, memory: int | None = None) -> dict[str, Any]:
     """Do one task of `worker` in a process of its own.
 
     Args:
         task, arguments: what and with what; plain JSON values.
         seconds: after so long its process is killed.
+        memory: so many bytes may its process use on top of what it has from the start; None: no limit.
 
     Raises:
         TaskFailedError: it failed, died or took too long.
@@ -48,8 +52,9 @@ def run_task(task: str, arguments: dict[str, Any], seconds: float) -> dict[str, 
     worker = _take()
     with tempfile.TemporaryDirectory(prefix="embedding-assets-task-") as scratch:
         answer_path = Path(scratch) / "answer.json"
+        message = {"task": task, "answer": str(answer_path), "arguments": arguments, "memory": memory}
         try:
-            code = worker.perform({"task": task, "answer": str(answer_path), "arguments": arguments}, seconds)
+            code = worker.perform(message, seconds)
         except BaseException:
             worker.end()
             raise
@@ -77,7 +82,7 @@ def _take() -> _Worker:
 def _died(task: str, code: int, log: str) -> TaskFailedError:
     if code < 0:
         died_of = signal.Signals(-code)
-        return TaskFailedError(f"the process of `{task}` died of {died_of.name}", died_of=died_of)
+        return TaskFailedError(f"the process of `{task}` died of {died_of.name}", died_of=died_of, log=log)
     return TaskFailedError(f"the process of `{task}` ended with code {code}: {log}")
 
 
@@ -86,6 +91,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
+        self._task_began = 0
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the worker)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "embedding_assets.chroma.worker"],
@@ -106,6 +112,7 @@ class _Worker:
         assert self._process.stdin is not None  # noqa: S101  (pipes, both)
         assert self._process.stdout is not None  # noqa: S101
         deadline = time.monotonic() + seconds
+        self._task_began = self._log.seek(0, os.SEEK_END)
         try:
             self._process.stdin.write(orjson.dumps(message) + b"\n")
         except BrokenPipeError:
@@ -122,9 +129,9 @@ class _Worker:
         return int(orjson.loads(reply)["exit"])
 
     def last_words(self) -> str:
-        """The end of what it printed."""
+        """The end of what the last task printed."""
         size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - 500))
+        self._log.seek(max(self._task_began, size - 500))
         return self._log.read().decode(errors="replace").strip()
 
     def end(self) -> None:

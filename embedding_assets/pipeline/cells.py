@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +18,13 @@ from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.delta import (
     DeltaFailedError,
-    DeltaRef,
     LandedBatch,
     build_delta,
     group_batches,
     list_deltas,
+    readable_deltas,
 )
-from embedding_assets.vectorstore.manifest import Manifest, load_manifest
+from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import at_once
 
 Log = Callable[[str], None]
@@ -40,7 +40,10 @@ def submit_cell(
 def land_cell(
     api: EmbeddingApi, store: ObjectStore, spec: CollectionSpec, day: str, forced: frozenset[str] = frozenset()
 ) -> CellResults:
-    """Poll, afresh, the batches of the cell that lack a delta, or the forced ones, and land what has finished."""
+    """Poll, afresh, the batches of the cell that lack a delta, or the forced ones, and land what has finished.
+
+    A delta whose manifest is damaged is none; `healing.heal_cell`, before this, finds what else is damaged.
+    """
     unknown = forced - _batches_of(store, spec, day)
     if unknown:
         raise EmbeddingAssetsError(
@@ -104,19 +107,6 @@ def build_cell_deltas(
     if failed and not built:
         raise failed[0]
     return CellDeltas(tuple(built), tuple(before), damaged, tuple(str(error) for error in failed))
-
-
-def readable_deltas(store: ObjectStore, refs: Sequence[DeltaRef]) -> list[Manifest]:
-    """The manifests that can be read. What a damaged one held counts as held by nobody, so that it is built anew; the
-    check of the deltas reports the damage."""
-
-    def load(ref: DeltaRef) -> Manifest | None:
-        try:
-            return load_manifest(store, ref.key)
-        except CorruptedError:
-            return None
-
-    return [manifest for manifest in at_once(load, refs, threads=16) if manifest is not None]
 
 
 def landings_without_delta(landings: list[Landing], deltas: list[Manifest]) -> list[Landing]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from embedding_assets.batches.files import read_parquet
 from embedding_assets.batches.landing import Landing, newest_landings
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.chroma.child import examine_in_child, ids_of_database
-from embedding_assets.errors import CorruptedError
+from embedding_assets.chroma.child import ids_of_database
+from embedding_assets.errors import CorruptedError, UnreadableError
 from embedding_assets.pipeline.cells import landings_without_delta
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.commit import head, load_snapshot
+from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
-from embedding_assets.vectorstore.transfer import at_once, download_files, verify_files
+from embedding_assets.vectorstore.transfer import at_once
+from embedding_assets.vectorstore.verify import Verification, verify
 
 _NAMED = 100
 
@@ -53,18 +55,18 @@ def prove_deltas(store: ObjectStore, spec: CollectionSpec, day: str) -> CellProo
 
     Raises:
         StoreError: the store did not answer, or refuses; that says nothing of the deltas.
+        UnreadableError: a delta could not be examined just now.
+        ConfigurationError: a delta is whole, but of another model, dimension or distance than declared.
     """
 
-    def prove(ref: DeltaRef) -> DeltaProof:
-        manifest = None
-        try:
-            manifest = load_manifest(store, ref.key)
-            verify_files(store, manifest)
-        except CorruptedError as error:
-            return DeltaProof(ref, manifest, error.reason)
-        return DeltaProof(ref, manifest, None)
+    def prove(ref: DeltaRef, scratch: Path) -> DeltaProof:
+        verified = verify(store, ref, spec, level="quick", scratch=scratch)
+        _require_judged(verified)
+        return DeltaProof(ref, verified.manifest, verified.verdict.reason or None)
 
-    proofs = at_once(prove, list_deltas(store, spec.name, day), threads=4)
+    with TemporaryDirectory(prefix="embedding-assets-verify-") as scratch:
+        # Two at a time: each has a child process that has loaded chromadb.
+        proofs = at_once(lambda ref: prove(ref, Path(scratch)), list_deltas(store, spec.name, day), threads=2)
     held = [proof.manifest for proof in proofs if proof.manifest and not proof.problem]
     waiting = landings_without_delta(newest_landings(store, spec.name, day), held)
     return CellProof(tuple(proofs), tuple(waiting))
@@ -111,33 +113,20 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
     Raises:
         StoreError: the store did not answer, or refuses; that says nothing of the snapshot.
         UnreadableError: it could not be examined just now.
+        ConfigurationError: it is whole, but of another model, dimension or distance than declared.
     """
     commit = head(store, spec.name)
     if commit is None:
         return SnapshotProof(None)
-    folder = scratch / "snapshot"
-    try:
-        manifest = load_snapshot(store, spec.name, commit)
-        download_files(store, manifest, folder)
-        held = set(ids_of_database(folder, spec.name))
-        examined = examine_in_child(
-            folder, manifest.database, records=manifest.count, subject=f"snapshot {manifest.id} of {spec.name}"
-        )
-    except CorruptedError as error:
-        return SnapshotProof(None, (error.reason,))
-    problems = list(examined.problems)
-    if not problems:  # a database with problems was not read to its end: what was counted of it says nothing
-        if examined.count != manifest.count:
-            problems.append(f"holds {examined.count} records; its manifest says {manifest.count}")
-        if examined.digest != manifest.digest:
-            problems.append("its records are not those that its manifest's digest was made of")
-        if not examined.synced:
-            problems.append("its index files do not hold every record")
-
+    verified = verify(store, commit, spec, level="full", scratch=scratch, keep_copy=True)
+    _require_judged(verified)
+    manifest, examined = verified.manifest, verified.examination
+    if manifest is None or examined is None or verified.copy is None or verified.verdict.kind != "valid":
+        return SnapshotProof(None, (verified.verdict.reason,))
+    held = set(ids_of_database(verified.copy, spec.name))
     accepted = _accepted(store, spec, manifest)
     return SnapshotProof(
         manifest,
-        tuple(problems),
         accepted=len(accepted.compacted | accepted.waiting),
         waiting=len(accepted.waiting - held),
         lost=tuple(sorted(accepted.compacted - held)),
@@ -146,6 +135,12 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
         found=examined.found,
         sampled=examined.sampled,
     )
+
+
+def _require_judged(verified: Verification) -> None:
+    if verified.verdict.kind == "unknown":
+        reason, remedy = verified.verdict.reason, "It is examined again by the next run."
+        raise verified.cause or UnreadableError(verified.subject, reason, remedy)
 
 
 @dataclass(frozen=True)

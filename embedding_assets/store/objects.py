@@ -30,6 +30,7 @@ from embedding_assets.errors import (
 from embedding_assets.settings import S3Settings
 
 _CHUNK_BYTES = 4 * 1024 * 1024
+_COPY_AT_ONCE = 4 * 1024**3
 _DELETE_AT_ONCE = 500  # S3 takes up to 1,000 keys in one DeleteObjects
 
 
@@ -77,6 +78,19 @@ class ObjectStore:
         """Write a file of any size under a key that nobody else uses; in parts, concurrently, where it is large."""
         with self._named(key):
             obstore.put(self._backend, key, path)
+
+    def copy(self, source: str, target: str) -> None:
+        """Write a copy of an object under a key that nobody else uses; ObjectMissingError where there is none.
+
+        The store does it by itself where it can: S3 copies up to 5 GB at once, larger objects pass through here.
+        """
+        with self._named(source):
+            if obstore.head(self._backend, source)["size"] <= _COPY_AT_ONCE:
+                obstore.copy(self._backend, source, target)
+                return
+            with obstore.open_writer(self._backend, target) as writer:
+                for piece in self._stream(source):
+                    writer.write(piece)
 
     def get(self, key: str) -> bytes:
         """A small object's content; ObjectMissingError where there is none."""

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import orjson
 
 from embedding_assets.chroma.spec import DatabaseSpec, database_files
-from embedding_assets.errors import CorruptedError
+from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
+from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 FORMAT = 1
+_CHECKSUM = "checksum"  # of everything else in the manifest: finds what an edit or a flipped bit changed
 Kind = Literal["delta", "snapshot"]
 
 
@@ -106,8 +108,10 @@ class Manifest:
         return sum(file.size for file in self.files)
 
     def to_bytes(self) -> bytes:
-        """As the object that is stored; the same manifest gives the same bytes."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        """As the object that is stored; the same manifest gives the same bytes, its checksum last."""
+        content = asdict(self)
+        content[_CHECKSUM] = hashlib.sha256(orjson.dumps(content)).hexdigest()
+        return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def parse_manifest(data: bytes, key: str) -> Manifest:
@@ -115,23 +119,47 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
 
     Raises:
         CorruptedError: the object is no manifest, or is another's.
+        ConfigurationError: a newer version of this package wrote it.
     """
     try:
         raw: dict[str, Any] = orjson.loads(data)
+        if type(raw["format"]) is int and raw["format"] > FORMAT:
+            # Not damage: to take it for that would move aside what a newer version wrote.
+            raise ConfigurationError(
+                key, f"has the format {raw['format']}; this version reads {FORMAT}", "Update embedding-assets."
+            )
         if raw["format"] != FORMAT:
             raise ValueError(f"its format is {raw['format']!r}; this version reads {FORMAT}")
+        raw.pop(_CHECKSUM)
         raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
         raw["batches"] = tuple(BatchEntry(**entry) for entry in raw["batches"])
         raw["deltas"] = tuple(raw["deltas"])
         manifest = Manifest(**raw)
         if manifest.key != key:
             raise ValueError(f"it is the manifest of {manifest.key}")
+        if manifest.to_bytes() != data:
+            raise ValueError("it is not as it was written: its checksum is another")
         for entry in manifest.files:
             if entry.path.startswith("/") or ".." in entry.path.split("/"):
                 raise ValueError(f"it names a file outside its folder: {entry.path!r}")
+        _require_possible(manifest)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptedError(key, f"the manifest is damaged ({error})", "Run `embedding-assets check`.") from error
     return manifest
+
+
+def _require_possible(manifest: Manifest) -> None:
+    """ValueError for numbers and hashes that cannot be, for who reads a manifest relies on their types."""
+    numbers = [manifest.count, manifest.dimension, *(entry.size for entry in manifest.files)]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a number in it is none")
+    texts = [manifest.digest, *(entry.sha256 for entry in manifest.files)]
+    if not all(type(text) is str and len(text) == 64 for text in texts):
+        raise ValueError("a hash in it is none")
+    if manifest.kind not in ("delta", "snapshot") or (manifest.kind == "snapshot" and manifest.generation is None):
+        raise ValueError(f"its kind is {manifest.kind!r}, its generation {manifest.generation}")
+    if SQLITE_FILE not in {entry.path for entry in manifest.files}:
+        raise ValueError(f"it names no {SQLITE_FILE}")
 
 
 def load_manifest(store: ObjectStore, key: str) -> Manifest:

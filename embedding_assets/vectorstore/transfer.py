@@ -27,23 +27,55 @@ def upload_files(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
     at_once(lambda entry: store.upload(f"{manifest.folder}/{entry.path}", folder / entry.path), manifest.files)
 
 
+def compare_files(
+    store: ObjectStore,
+    manifest: Manifest,
+    folder: Path | None = None,
+    keep: Callable[[FileEntry], bool] = lambda entry: True,
+) -> list[str]:
+    """Read back what the store holds and say where size or SHA-256 of a file are not those of the manifest.
+
+    A file that is missing or another is read a second time: what went wrong on the way is not the store's.
+
+    Args:
+        store, manifest: what is compared.
+        folder: if given, the files are written there on the way.
+        keep: which of them.
+    """
+
+    def read(entry: FileEntry) -> tuple[int, str] | None:
+        key = f"{manifest.folder}/{entry.path}"
+        try:
+            if folder is None or not keep(entry):
+                return store.sha256(key)
+            digest = store.download(key, folder / entry.path)
+            return (folder / entry.path).stat().st_size, digest
+        except ObjectMissingError:
+            return None
+
+    def problem(entry: FileEntry) -> str | None:
+        wanted = (entry.size, entry.sha256)
+        if read(entry) == wanted:
+            return None
+        found = read(entry)
+        if found == wanted:
+            return None
+        if found is None:
+            return f"the file {entry.path} is missing"
+        return f"the file {entry.path} is not the one in the manifest ({found[0]} bytes instead of {entry.size})"
+
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return [found for found in at_once(problem, manifest.files) if found]
+
+
 def verify_files(store: ObjectStore, manifest: Manifest) -> None:
     """Read back what the store holds and compare size and SHA-256 of every file with the manifest.
 
     Raises:
         CorruptedError: a file is missing or another.
     """
-
-    def check(entry: FileEntry) -> None:
-        key = f"{manifest.folder}/{entry.path}"
-        try:
-            found = store.sha256(key)
-        except ObjectMissingError:
-            raise _damaged(manifest, f"the file {entry.path} is missing") from None
-        if found != (entry.size, entry.sha256):
-            raise _damaged(manifest, f"the file {entry.path} is not the one in the manifest ({found[0]} bytes)")
-
-    at_once(check, manifest.files)
+    _require_none(manifest, compare_files(store, manifest))
 
 
 def download_files(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
@@ -52,20 +84,13 @@ def download_files(store: ObjectStore, manifest: Manifest, folder: Path) -> None
     Raises:
         CorruptedError: a file is missing or another.
     """
-
-    def fetch(entry: FileEntry) -> None:
-        try:
-            digest = store.download(f"{manifest.folder}/{entry.path}", folder / entry.path)
-        except ObjectMissingError:
-            raise _damaged(manifest, f"the file {entry.path} is missing") from None
-        if digest != entry.sha256:
-            raise _damaged(manifest, f"the file {entry.path} has another checksum than in the manifest")
-
-    folder.mkdir(parents=True, exist_ok=True)
-    at_once(fetch, manifest.files)
+    _require_none(manifest, compare_files(store, manifest, folder))
 
 
-def _damaged(manifest: Manifest, reason: str) -> CorruptedError:
-    return CorruptedError(
-        f"{manifest.kind} {manifest.id} of {manifest.collection}", reason, "It is set aside; nothing reads it."
-    )
+def _require_none(manifest: Manifest, problems: list[str]) -> None:
+    if problems:
+        raise CorruptedError(
+            f"{manifest.kind} {manifest.id} of {manifest.collection}",
+            "; ".join(problems[:5]),
+            "It is set aside; nothing reads it.",
+        )

@@ -1,0 +1,256 @@
+"""Verifies databases in the store: deltas and snapshots against their manifests, and legacy folders without one.
+
+`quick` proves that the store holds what was written: the manifest is its own and unchanged, every file is there with
+its size and SHA-256, read back to the last byte, nothing was put beside them that chromadb would read, and SQLite
+finds no fault. `full` proves besides that what was written is a whole database: its parts agree with one another,
+chromadb opens it in a child process with limits on time and memory, the records are those of the manifest's digest,
+every vector is finite, and searches find what a look at every record finds.
+
+Nothing in the store is changed, chromadb opens copies only, and no trouble of the store, the disk or this machine is
+taken for damage: that is `unknown`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.child import check_sqlite_in_child, examine_in_child
+from embedding_assets.chroma.reports import Examination
+from embedding_assets.chroma.spec import DatabaseSpec
+from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
+from embedding_assets.errors import (
+    ConfigurationError,
+    CorruptedError,
+    EmbeddingAssetsError,
+    ObjectMissingError,
+    UnreadableError,
+)
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.commit import Commit, load_snapshot
+from embedding_assets.vectorstore.delta import DeltaRef
+from embedding_assets.vectorstore.listing import DatabaseFolder, download_listed, list_database
+from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
+from embedding_assets.vectorstore.transfer import compare_files
+from embedding_assets.vectorstore.verification import Level, Verdict, Verification, corrupted
+
+__all__ = ["Level", "Verdict", "Verification", "verify"]
+
+_ROOM_BESIDE = 64 << 20  # chromadb's own journal and log when it opens a copy
+
+
+def verify(
+    store: ObjectStore,
+    what: DeltaRef | Commit | str,
+    spec: CollectionSpec,
+    *,
+    level: Level,
+    scratch: Path,
+    keep_copy: bool = False,
+    memory: int | None = None,
+) -> Verification:
+    """Verify one database in the store. Never raises for anything that the store, the disk or the database does.
+
+    Args:
+        store: where it is.
+        what: a delta, a commit, the key of a manifest, or the key prefix of a folder; a folder without manifest is
+            taken for legacy data.
+        spec: the collection that it belongs to.
+        level: `quick` or `full`; a legacy folder is always verified in full.
+        scratch: an existing folder on a disk with room for twice the database; left as it was, unless:
+        keep_copy: leave the files that were read below `scratch` and name their folder in the result.
+        memory: so many bytes may the child process use that opens it; unless given, in proportion to its size.
+    """
+    began = time.monotonic()
+    check = _Check(store, spec, level, scratch, memory, _unjudged(what, spec, level))
+    try:
+        with check.copying(keep_copy):
+            check.run(what)
+    except CorruptedError as error:
+        check.now(verdict=corrupted([error.reason]))
+    except EmbeddingAssetsError as error:
+        check.unknown(error)
+    except Exception as error:  # whatever it is, it is no proof of damage
+        reason = f"{type(error).__name__}: {error}"
+        check.unknown(UnreadableError(check.result.subject, reason, "It is examined again by the next run."))
+    check.now(seconds=time.monotonic() - began)
+    return check.result
+
+
+def _unjudged(what: DeltaRef | Commit | str, spec: CollectionSpec, level: Level) -> Verification:
+    """The result before anything was looked at."""
+    verdict = Verdict("unknown", "was not looked at")
+    if isinstance(what, DeltaRef):
+        folder = what.key.rpartition("/")[0]
+        return Verification(verdict, level, "delta", what.id, what.collection, folder)
+    if isinstance(what, Commit):
+        folder = layout.snapshots(spec.name, what.version)
+        return Verification(verdict, level, "snapshot", str(what.version), spec.name, folder)
+    folder = what.removesuffix("/" + layout.MANIFEST).strip("/")
+    if folder == what.strip("/"):
+        return Verification(verdict, level, "legacy", folder, spec.name, folder)
+    kind = "snapshot" if folder.startswith(layout.snapshots(spec.name)) else "delta"
+    return Verification(verdict, level, kind, folder.rpartition("/")[2], spec.name, folder)  # type: ignore[arg-type]
+
+
+@dataclass
+class _Check:
+    """One verification on the way; `result` is what it has found so far."""
+
+    store: ObjectStore
+    spec: CollectionSpec
+    level: Level
+    scratch: Path
+    memory: int | None
+    result: Verification
+
+    def now(self, **changes: object) -> None:
+        self.result = replace(self.result, **changes)  # type: ignore[arg-type]
+
+    def unknown(self, error: EmbeddingAssetsError) -> None:
+        self.now(verdict=Verdict("unknown", error.reason), cause=error)
+
+    @contextmanager
+    def copying(self, keep: bool) -> Iterator[None]:
+        self.home = Path(mkdtemp(prefix="verify-", dir=self.scratch))
+        try:
+            yield
+        finally:
+            if keep and self.copy.is_dir():
+                self.now(copy=self.copy)
+            else:
+                shutil.rmtree(self.home, ignore_errors=True)
+
+    @property
+    def copy(self) -> Path:
+        return self.home / "database"
+
+    def run(self, what: DeltaRef | Commit | str) -> None:
+        if isinstance(what, Commit):
+            self._verify_committed(load_snapshot(self.store, self.spec.name, what))
+            return
+        key = f"{self.result.folder}/{layout.MANIFEST}"
+        if self.result.kind != "legacy" or self.store.exists(key):
+            try:
+                self._verify_committed(load_manifest(self.store, key))
+            except ObjectMissingError as error:
+                if not error.subject.endswith(key):
+                    raise
+                self.now(verdict=corrupted(["its manifest is missing"]))
+            return
+        self._verify_legacy(list_database(self.store, self.result.folder))
+
+    def _verify_committed(self, manifest: Manifest) -> None:
+        """A database with a manifest."""
+        self.now(manifest=manifest, kind=manifest.kind, id=manifest.id, collection=manifest.collection)
+        whole = self.level == "full"
+        self._require_room(manifest.size if whole else _sqlite_size(manifest))
+        listed = list_database(self.store, manifest.folder)
+        problems = compare_files(self.store, manifest, self.copy, keep=lambda entry: whole or entry.path == SQLITE_FILE)
+        named = {entry.path for entry in manifest.files}
+        problems += [f"{path} is in its folder but not in its manifest" for path in listed.files if path not in named]
+        self.now(strangers=listed.strangers, bytes=manifest.size)
+        if problems:
+            self.now(verdict=corrupted(problems))
+            return
+        if whole:
+            self._verify_contents(manifest)
+        else:
+            found = check_sqlite_in_child(self.copy, records=manifest.count, subject=self.result.subject)
+            self.now(verdict=self._after_opening(found))
+        if self.result.verdict.kind == "valid":
+            self._require_declared(manifest.model, manifest.dimension, manifest.distance)
+
+    def _verify_contents(self, manifest: Manifest) -> None:
+        report = self._examine(manifest.database, manifest.count)
+        if report.unsupported:
+            return
+        problems = list(report.problems)
+        if report.opened and not problems:
+            if report.count != manifest.count:
+                problems.append(f"holds {report.count} records; its manifest says {manifest.count}")
+            if report.digest != manifest.digest:
+                problems.append("its records are not those that its manifest's digest was made of")
+            # A delta may leave its index to whoever opens it; a snapshot is for any reader.
+            if manifest.kind == "snapshot" and not report.synced:
+                problems.append("its index files do not hold every record")
+        self.now(verdict=self._after_opening(problems, opened=report.opened))
+
+    def _verify_legacy(self, listed: DatabaseFolder) -> None:
+        """A folder without manifest: all but checksums."""
+        self.now(level="full", strangers=listed.strangers)
+        if SQLITE_FILE not in listed.files:
+            # Without a file that only a database has, this may be any folder, or a disk that is not mounted.
+            if not listed.remains:
+                raise UnreadableError(self.result.subject, "holds no database", "Name the folder of one.")
+            self.now(verdict=corrupted([f"{SQLITE_FILE} is missing"]))
+            return
+        size = sum(item.size for item in listed.files.values())
+        self._require_room(size)
+        self.now(files=download_listed(self.store, listed, self.copy), bytes=size)
+        report = self._examine(DatabaseSpec("", 0, ""), 1000 + size // (4 * self.spec.dimensions))
+        if not report.unsupported:
+            self.now(verdict=self._after_opening(report.problems, opened=report.opened))
+        # It has no manifest that would say when it was complete.
+        if list_database(self.store, self.result.folder).files != listed.files:
+            raise UnreadableError(self.result.subject, "changed while it was read", "Try again when it is complete.")
+        if self.result.verdict.kind != "valid":
+            return
+        if len(report.collections) != 1:
+            raise UnreadableError(
+                self.result.subject,
+                f"holds the collections {report.collections}, not one",
+                "Move each collection to a folder of its own.",
+            )
+        self._require_declared(self.spec.model, report.dimension or self.spec.dimensions, self.spec.distance)
+
+    def _examine(self, database: DatabaseSpec, records: int) -> Examination:
+        report = examine_in_child(self.copy, database, records=records, subject=self.result.subject, memory=self.memory)
+        self.now(examination=report)
+        if report.unsupported:
+            self.now(verdict=Verdict("unknown", report.unsupported))
+        return report
+
+    def _after_opening(self, problems: list[str], *, opened: bool = False) -> Verdict:
+        if not problems:
+            return Verdict("valid")
+        # The store's bytes were right on their way here, or are all that there is: so is the copy still what was read?
+        if not opened and not self._copy_is_unchanged():
+            raise UnreadableError(
+                self.result.subject, "its copy on the local disk is not what was read", "Check the disk."
+            )
+        return corrupted(problems)
+
+    def _copy_is_unchanged(self) -> bool:
+        manifest = self.result.manifest
+        wanted = {entry.path: entry for entry in (manifest.files if manifest else self.result.files)}
+        return all(wanted.get(entry.path) == entry for entry in describe_files(self.copy))
+
+    def _require_room(self, size: int) -> None:
+        free = shutil.disk_usage(self.scratch).free
+        if free < 2 * size + _ROOM_BESIDE:
+            raise UnreadableError(
+                self.result.subject, f"its {size} bytes have no room on a disk with {free} bytes left", "Make room."
+            )
+
+    def _require_declared(self, model: str, dimension: int, distance: str) -> None:
+        """A whole database of another kind than declared is nobody's damage, but nobody's to use either."""
+        has, declared = (model, dimension, distance), (self.spec.model, self.spec.dimensions, self.spec.distance)
+        if has != declared:
+            raise ConfigurationError(
+                self.result.subject,
+                f"is whole, but of {has[0]}, {has[1]} dimensions, {has[2]}; declared is {declared[0]}, "
+                f"{declared[1]} dimensions, {declared[2]}",
+                "Correct the declaration, or declare a collection of its own for it.",
+            )
+
+
+def _sqlite_size(manifest: Manifest) -> int:
+    return sum(entry.size for entry in manifest.files if entry.path == SQLITE_FILE)
