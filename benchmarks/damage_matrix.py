@@ -223,7 +223,8 @@ def report(tallies: list[Tally], healths: list[tuple[int, list[str], list[float]
         f"{apart['another possible value']} that put a possible value in a value's place where nothing has checksums."
     )
     print(
-        f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, mean {sum(recalls) / max(1, len(recalls)):.3f}"
+        f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, "
+        f"mean {sum(recalls) / max(1, len(recalls)):.3f}"
     )
     print(
         f"damage-matrix: {cases} cases, {detected} detected, {count} healthy, {len(alarms)} false alarms, "

@@ -102,11 +102,11 @@ def _rows_lost(data: bytes, rng: np.random.Generator) -> Iterator[tuple[str, byt
             )
         ]
         for table in tables:
-            rows = [row for (row,) in connection.execute(f"SELECT rowid FROM {table}")]  # noqa: S608
+            rows = [row for (row,) in connection.execute(f"SELECT rowid FROM {table}")]
             for where in [f"rowid = {rng.choice(rows)}", "1"] if rows else []:
                 path.write_bytes(data)
                 with sqlite3.connect(path) as one:
-                    one.execute(f"DELETE FROM {table} WHERE {where}")  # noqa: S608
+                    one.execute(f"DELETE FROM {table} WHERE {where}")
                 one.close()
                 yield table, path.read_bytes()
         connection.close()
