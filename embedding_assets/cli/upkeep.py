@@ -13,14 +13,13 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.cli.options import Env, Json, deployment
 from embedding_assets.cli.words import size_in_words
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.pipeline import operations, upkeep
-from embedding_assets.pipeline.findings import Findings, Planned
+from embedding_assets.pipeline.findings import Findings, Planned, Row
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.prune import GRACE, KEEP
 from embedding_assets.vectorstore.verification import Level
@@ -335,30 +334,38 @@ def _show(found: list[Findings], as_json: bool) -> None:
         rows = [{"collection": one.collection, "summary": one.summary, "rows": list(one.rows)} for one in found]
         typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
         return
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     for one in found:
-        console.print(f"[bold]{one.collection}[/]: {one.summary or 'nothing'}".replace("\n", " "))
-        if one.rows:
-            console.print(_table(one))
+        show_findings(console, one)
 
 
-def _table(found: Findings) -> Table:
-    columns = list(dict.fromkeys(key for row in found.rows for key in row))
-    columns = [key for key in columns if any(row.get(key) not in (None, "") for row in found.rows)]
-    table = Table()
-    for key in columns:
-        table.add_column(key, overflow="fold", justify="right" if key in ("bytes", "records", "seconds") else "left")
+def show_findings(console: Console, found: Findings) -> None:
+    """Print one collection's findings for people."""
+    console.print(f"[bold]{found.collection}[/]: {_plain(found.summary or 'nothing')}")
     for row in found.rows:
-        table.add_row(*(_cell(key, row.get(key)) for key in columns))
-    return table
+        console.print(_line(row))
 
 
-def _cell(key: str, value: str | float | bool | None) -> str:
-    if value is None:
-        return ""
-    if key == "bytes" and isinstance(value, int):
-        return size_in_words(value)
-    return str(value).replace("[", r"\[")
+_HEADS = ("verdict", "action", "state")
+_STYLES = {"valid": "green", "corrupted": "bold red", "unknown": "yellow"}
+
+
+def _line(row: Row) -> str:
+    """A row for people: what about it, which, the facts; the reason on a line of its own."""
+    head = next((str(row[key]) for key in _HEADS if row.get(key)), "")
+    style = _STYLES.get(head, "cyan")
+    facts = [
+        size_in_words(value) if key == "bytes" and isinstance(value, int) else f"{key} {value}"
+        for key, value in row.items()
+        if key not in (*_HEADS, "kind", "name", "reason") and value not in (None, "")
+    ]
+    text = f"  [{style}]{head}[/] {_plain(row.get('kind'))} {_plain(row.get('name'))}".replace("  ", " ").rstrip()
+    text = f"  {text.strip()}" + (f"  [dim]{_plain(', '.join(facts))}[/]" if facts else "")
+    return text + (f"\n      {_plain(row['reason'])}" if row.get("reason") else "")
+
+
+def _plain(value: object) -> str:
+    return "" if value is None else str(value).replace("[", r"\[")
 
 
 def _level(text: str) -> Level:
