@@ -71,19 +71,19 @@ def two_versions(store: ObjectStore, folder: Path) -> tuple[Manifest, Manifest]:
     return first, bring_up_to_date(store, folder)
 
 
-def test_an_inventory_puts_every_object_in_its_place(any_store: ObjectStore, tmp_path: Path) -> None:
-    manifest = deliver(any_store, tmp_path, "a", numbered(0, 5))
-    snapshot = bring_up_to_date(any_store, tmp_path)
+def test_an_inventory_puts_every_object_in_its_place(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    manifest = deliver(disk_or_s3, tmp_path, "a", numbered(0, 5))
+    snapshot = bring_up_to_date(disk_or_s3, tmp_path)
     unfinished = f"lines/delta/2026-03-04/{layout.new_id()}"
-    any_store.put_new(f"{unfinished}/chroma.sqlite3", b"half")
-    any_store.put_new(f"{layout.snapshots('lines', layout.new_version(2))}/chroma.sqlite3", b"half")
-    legacy(any_store, tmp_path, LEGACY, numbered(0, 3))
-    any_store.put_new(f"{LATEST}/chroma.sqlite3", b"old")
-    any_store.put_new("lines/snapshot/timestamped/20200101/x/data_level0.bin", b"a ruin")
-    any_store.put_new("lines/delta/readme.txt", b"?")
-    any_store.put_new("lines/requests/.write-check-1", b"?")
-    any_store.put_new(f"lines/results/2026-03-04/b/{layout.new_id()}/records.parquet", b"half")
-    found = take_inventory(any_store, "lines")
+    disk_or_s3.put_new(f"{unfinished}/chroma.sqlite3", b"half")
+    disk_or_s3.put_new(f"{layout.snapshots('lines', layout.new_version(2))}/chroma.sqlite3", b"half")
+    legacy(disk_or_s3, tmp_path, LEGACY, numbered(0, 3))
+    disk_or_s3.put_new(f"{LATEST}/chroma.sqlite3", b"old")
+    disk_or_s3.put_new("lines/snapshot/timestamped/20200101/x/data_level0.bin", b"a ruin")
+    disk_or_s3.put_new("lines/delta/readme.txt", b"?")
+    disk_or_s3.put_new("lines/requests/.write-check-1", b"?")
+    disk_or_s3.put_new(f"lines/results/2026-03-04/b/{layout.new_id()}/records.parquet", b"half")
+    found = take_inventory(disk_or_s3, "lines")
     assert [(d.name, d.day, d.size) for d in found.deltas] == [
         (manifest.id, manifest.day, manifest.size + len(manifest.to_bytes()))
     ]
@@ -113,17 +113,17 @@ def test_only_what_is_corrupted_is_moved_aside(folder_store: ObjectStore, tmp_pa
             )
 
 
-def test_what_was_moved_aside_comes_back_as_it_was(any_store: ObjectStore, tmp_path: Path) -> None:
-    manifest = deliver(any_store, tmp_path, "a", numbered(0, 5))
-    before = objects(any_store)
-    quarantine(any_store, manifest)
-    assert delta_ids(any_store) == set()
-    plan = plan_restore(any_store, "lines", "delta", manifest.id)
+def test_what_was_moved_aside_comes_back_as_it_was(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    manifest = deliver(disk_or_s3, tmp_path, "a", numbered(0, 5))
+    before = objects(disk_or_s3)
+    quarantine(disk_or_s3, manifest)
+    assert delta_ids(disk_or_s3) == set()
+    plan = plan_restore(disk_or_s3, "lines", "delta", manifest.id)
     assert plan.verdict.kind == "valid"
-    assert execute_restore(any_store, plan)
-    assert objects(any_store) == before
+    assert execute_restore(disk_or_s3, plan)
+    assert objects(disk_or_s3) == before
     with pytest.raises(ObjectMissingError, match="quarantine"):
-        plan_restore(any_store, "lines", "delta", manifest.id)
+        plan_restore(disk_or_s3, "lines", "delta", manifest.id)
 
 
 def test_what_is_corrupted_comes_back_by_force_only(folder_store: ObjectStore, tmp_path: Path) -> None:
@@ -156,25 +156,25 @@ def test_the_quarantine_is_purged_when_asked_and_only_of_what_is_named(
 
 @pytest.mark.parametrize("timestamped", [False, True])
 def test_deleted_snapshots_are_made_again_from_all_deltas(
-    any_store: ObjectStore, tmp_path: Path, timestamped: bool
+    disk_or_s3: ObjectStore, tmp_path: Path, timestamped: bool
 ) -> None:
-    two_versions(any_store, tmp_path)
-    any_store.put_new(f"{LATEST}/chroma.sqlite3", b"from an older system")
-    before = objects(any_store)
-    plan = plan_delete_snapshots(any_store, "lines", timestamped=timestamped)
-    assert objects(any_store) == before
+    two_versions(disk_or_s3, tmp_path)
+    disk_or_s3.put_new(f"{LATEST}/chroma.sqlite3", b"from an older system")
+    before = objects(disk_or_s3)
+    plan = plan_delete_snapshots(disk_or_s3, "lines", timestamped=timestamped)
+    assert objects(disk_or_s3) == before
     assert (plan.generation, plan.pointer, plan.lost) == (3, True, ())
-    execute_delete_snapshots(any_store, plan, run_id="operator")
-    execute_delete_snapshots(any_store, plan, run_id="operator")  # once more changes nothing
-    assert keys(any_store, LATEST) == []
-    assert not any_store.exists(layout.pointer("lines"))
-    assert (keys(any_store, layout.snapshots("lines")) == []) is timestamped
-    assert {k: v for k, v in before.items() if "/delta/" in k} == objects(any_store, "lines/delta")
-    assert head(any_store, "lines") is None
-    done = heal(any_store, tmp_path)
+    execute_delete_snapshots(disk_or_s3, plan, run_id="operator")
+    execute_delete_snapshots(disk_or_s3, plan, run_id="operator")  # once more changes nothing
+    assert keys(disk_or_s3, LATEST) == []
+    assert not disk_or_s3.exists(layout.pointer("lines"))
+    assert (keys(disk_or_s3, layout.snapshots("lines")) == []) is timestamped
+    assert {k: v for k, v in before.items() if "/delta/" in k} == objects(disk_or_s3, "lines/delta")
+    assert head(disk_or_s3, "lines") is None
+    done = heal(disk_or_s3, tmp_path)
     assert done.manifest is not None
     assert (done.base, done.manifest.generation, done.damages) == (None, 4, ())
-    assert set(held(any_store, tmp_path)) == set(numbered(0, 9))
+    assert set(held(disk_or_s3, tmp_path)) == set(numbered(0, 9))
 
 
 def test_a_plan_to_delete_snapshots_names_what_no_delta_holds_any_more(
@@ -201,18 +201,18 @@ def test_plans_of_before_another_commit_are_refused(folder_store: ObjectStore, t
 
 
 def test_a_rollback_makes_an_older_version_current_until_the_next_compaction(
-    any_store: ObjectStore, tmp_path: Path
+    disk_or_s3: ObjectStore, tmp_path: Path
 ) -> None:
-    first, second = two_versions(any_store, tmp_path)
-    plan = plan_rollback(any_store, "lines", first.id)
+    first, second = two_versions(disk_or_s3, tmp_path)
+    plan = plan_rollback(disk_or_s3, "lines", first.id)
     assert (plan.current, plan.generation) == (second.id, 3)
     assert plan.dropped == tuple(set(second.deltas) - set(first.deltas))
-    execute_rollback(any_store, plan, run_id="operator")
-    execute_rollback(any_store, plan, run_id="operator")
-    with read(any_store, tmp_path) as lines:
+    execute_rollback(disk_or_s3, plan, run_id="operator")
+    execute_rollback(disk_or_s3, plan, run_id="operator")
+    with read(disk_or_s3, tmp_path) as lines:
         assert (lines.version, lines.count()) == (first.id, 5)
-    assert assert_whole(any_store).id == first.id
-    done = heal(any_store, tmp_path)
+    assert assert_whole(disk_or_s3).id == first.id
+    done = heal(disk_or_s3, tmp_path)
     assert done.manifest is not None
     assert (done.base, done.manifest.generation, done.manifest.count) == (first.id, 4, 9)
 
@@ -238,20 +238,20 @@ def test_a_rebuild_merges_all_deltas_and_readers_keep_the_old_one_meanwhile(
 
 
 def test_deleted_deltas_are_missing_for_their_batches_and_stay_in_the_snapshot(
-    any_store: ObjectStore, tmp_path: Path
+    disk_or_s3: ObjectStore, tmp_path: Path
 ) -> None:
-    a = deliver(any_store, tmp_path, "a", numbered(0, 5))
-    b = deliver(any_store, tmp_path, "b", numbered(5, 9))
-    bring_up_to_date(any_store, tmp_path)
-    before = objects(any_store)
-    plan = plan_delete_deltas(any_store, "lines", [a.id, "nonsense"])
+    a = deliver(disk_or_s3, tmp_path, "a", numbered(0, 5))
+    b = deliver(disk_or_s3, tmp_path, "b", numbered(5, 9))
+    bring_up_to_date(disk_or_s3, tmp_path)
+    before = objects(disk_or_s3)
+    plan = plan_delete_deltas(disk_or_s3, "lines", [a.id, "nonsense"])
     assert ([d.folder.name for d in plan.deletions], plan.unknown) == ([a.id], ("nonsense",))
-    assert objects(any_store) == before
-    execute_delete_deltas(any_store, SPEC, plan, tmp_path)
-    assert delta_ids(any_store) == {b.id}
-    assert keys(any_store, a.folder) == []
-    assert execute_delete_deltas(any_store, SPEC, plan, tmp_path)
-    assert set(held(any_store, tmp_path)) == set(numbered(0, 9))
+    assert objects(disk_or_s3) == before
+    execute_delete_deltas(disk_or_s3, SPEC, plan, tmp_path)
+    assert delta_ids(disk_or_s3) == {b.id}
+    assert keys(disk_or_s3, a.folder) == []
+    assert execute_delete_deltas(disk_or_s3, SPEC, plan, tmp_path)
+    assert set(held(disk_or_s3, tmp_path)) == set(numbered(0, 9))
 
 
 def test_the_legacy_folder_of_a_deleted_delta_is_not_adopted_again(folder_store: ObjectStore, tmp_path: Path) -> None:
@@ -278,22 +278,22 @@ class Slow(DyingStore):
         return super().get(key)
 
 
-def test_cleaning_removes_old_corrupted_deltas_and_nothing_else(any_store: ObjectStore, tmp_path: Path) -> None:
-    good, bad, unreadable = (deliver(any_store, tmp_path, name, numbered(0, 5)) for name in "abc")
-    flip(any_store, file_of(bad, "data_level0.bin"))
-    flip(any_store, file_of(unreadable, "data_level0.bin"))
-    legacy(any_store, tmp_path, LEGACY, numbered(0, 5), how="torn")
-    slow = Slow(any_store)
+def test_cleaning_removes_old_corrupted_deltas_and_nothing_else(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    good, bad, unreadable = (deliver(disk_or_s3, tmp_path, name, numbered(0, 5)) for name in "abc")
+    flip(disk_or_s3, file_of(bad, "data_level0.bin"))
+    flip(disk_or_s3, file_of(unreadable, "data_level0.bin"))
+    legacy(disk_or_s3, tmp_path, LEGACY, numbered(0, 5), how="torn")
+    slow = Slow(disk_or_s3)
     slow.part = unreadable.id
     plan = plan_clean_deltas(slow, SPEC, LATER, scratch=tmp_path)
     assert [d.folder.prefix for d in plan.deletions] == [bad.folder, LEGACY]
     assert plan.kept[good.folder] == "is valid"
     assert "cannot be judged just now" in plan.kept[unreadable.folder]
-    assert plan_clean_deltas(any_store, SPEC, LATER - timedelta(days=800), scratch=tmp_path).deletions == ()
-    assert len(delta_ids(any_store)) == 3
-    assert len(execute_delete_deltas(any_store, SPEC, plan, tmp_path)) == 2
-    assert delta_ids(any_store) == {good.id, unreadable.id}
-    assert keys(any_store, LEGACY) == []
+    assert plan_clean_deltas(disk_or_s3, SPEC, LATER - timedelta(days=800), scratch=tmp_path).deletions == ()
+    assert len(delta_ids(disk_or_s3)) == 3
+    assert len(execute_delete_deltas(disk_or_s3, SPEC, plan, tmp_path)) == 2
+    assert delta_ids(disk_or_s3) == {good.id, unreadable.id}
+    assert keys(disk_or_s3, LEGACY) == []
 
 
 def test_a_delta_that_was_mended_since_it_was_planned_is_not_deleted(folder_store: ObjectStore, tmp_path: Path) -> None:
@@ -320,21 +320,21 @@ def littered(store: ObjectStore, folder: Path) -> Manifest:
     return current
 
 
-def test_pruning_removes_what_dead_writers_left_and_old_versions(any_store: ObjectStore, tmp_path: Path) -> None:
-    current = littered(any_store, tmp_path)
-    before = objects(any_store)
-    young = plan_prune(any_store, "lines")
+def test_pruning_removes_what_dead_writers_left_and_old_versions(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    current = littered(disk_or_s3, tmp_path)
+    before = objects(disk_or_s3)
+    young = plan_prune(disk_or_s3, "lines")
     assert (young.garbage, len(young.kept)) == ((), 5)
-    plan = plan_prune(any_store, "lines", keep=2, at=LATER)
+    plan = plan_prune(disk_or_s3, "lines", keep=2, at=LATER)
     kinds = sorted(one.kind for one in plan.garbage)
     assert kinds == ["lost race", "old", "unfinished delta", "unfinished landing", "unfinished snapshot", "write check"]
-    assert objects(any_store) == before
-    assert len(execute_prune(any_store, plan).removed) == 6
-    assert plan_prune(any_store, "lines", keep=2, at=LATER).garbage == ()
-    assert len(take_inventory(any_store, "lines").snapshots) == 2
-    assert assert_whole(any_store).id == current.id
-    assert set(held(any_store, tmp_path)) == set(numbered(0, 12))
-    assert {k: v for k, v in before.items() if k in objects(any_store)} == objects(any_store)
+    assert objects(disk_or_s3) == before
+    assert len(execute_prune(disk_or_s3, plan).removed) == 6
+    assert plan_prune(disk_or_s3, "lines", keep=2, at=LATER).garbage == ()
+    assert len(take_inventory(disk_or_s3, "lines").snapshots) == 2
+    assert assert_whole(disk_or_s3).id == current.id
+    assert set(held(disk_or_s3, tmp_path)) == set(numbered(0, 12))
+    assert {k: v for k, v in before.items() if k in objects(disk_or_s3)} == objects(disk_or_s3)
 
 
 def test_pruning_spares_what_is_finished_or_current_by_the_time_it_is_carried_out(

@@ -15,8 +15,9 @@ import pytest
 
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
-from embedding_assets.vectorstore.adopt import execute_adoption, plan_adoption
+from embedding_assets.vectorstore.adopt import adopt_folders
 from embedding_assets.vectorstore.commit import head
+from embedding_assets.vectorstore.inventory import list_databases
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import (
@@ -171,14 +172,15 @@ def test_adopting_and_moving_aside_legacy_data(world: ObjectStore, tmp_path: Pat
     legacy(world, tmp_path, torn, numbered(3, 5), how="torn")
 
     def adopt(store: ObjectStore) -> None:
-        execute_adoption(store, SPEC, plan_adoption(store, SPEC, tmp_path), run_id="test", scratch=tmp_path)
+        waiting = list_databases(store, "lines").waiting_legacy()
+        adopt_folders(store, SPEC, waiting, run_id="test", scratch=tmp_path)
 
     def check(store: ObjectStore) -> None:
         assert quarantined(store) == {layout.legacy_name(torn)}
         assert keys(store, torn) == []
         assert f"{LEGACY}/chroma.sqlite3" in keys(store)
         assert len(delta_ids(store)) in (1, 2)  # adopted twice, where it died before it could say so: the same records
-        assert plan_adoption(store, SPEC, tmp_path).folders == ()
+        assert list_databases(store, "lines").waiting_legacy() == []
 
     loop.over(world, adopt, check)
     bring_up_to_date(world, tmp_path)
@@ -238,25 +240,25 @@ def test_deleting_by_hand_and_pruning(world: ObjectStore, tmp_path: Path, loop: 
     loop.over(world, delete_snapshots, none_left)
 
 
-def test_healers_builders_and_pruners_at_once_lose_nothing(any_store: ObjectStore, tmp_path: Path) -> None:
-    deliver(any_store, tmp_path, "a", numbered(0, 5))
-    first = bring_up_to_date(any_store, tmp_path)
-    bad = deliver(any_store, tmp_path, "bad", numbered(50, 55))
-    flip(any_store, bad.key)
-    flip(any_store, file_of(first, "data_level0.bin"))
+def test_healers_builders_and_pruners_at_once_lose_nothing(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    deliver(disk_or_s3, tmp_path, "a", numbered(0, 5))
+    first = bring_up_to_date(disk_or_s3, tmp_path)
+    bad = deliver(disk_or_s3, tmp_path, "bad", numbered(50, 55))
+    flip(disk_or_s3, bad.key)
+    flip(disk_or_s3, file_of(first, "data_level0.bin"))
     work = [tmp_path / f"w{number}" for number in range(3)]
     for folder in work:
         folder.mkdir()
     jobs: list[Callable[[], object]] = [
-        lambda: heal(any_store, work[0]),
-        lambda: heal(any_store, work[1]),
-        lambda: deliver(any_store, work[2], "b", numbered(5, 9)),
-        lambda: execute_prune(any_store, plan_prune(any_store, "lines", keep=1)),
+        lambda: heal(disk_or_s3, work[0]),
+        lambda: heal(disk_or_s3, work[1]),
+        lambda: deliver(disk_or_s3, work[2], "b", numbered(5, 9)),
+        lambda: execute_prune(disk_or_s3, plan_prune(disk_or_s3, "lines", keep=1)),
     ]
     with ThreadPoolExecutor(len(jobs)) as pool:
         for done in [pool.submit(job) for job in jobs]:
             done.result()
-    bring_up_to_date(any_store, tmp_path)
-    assert held(any_store, tmp_path) == dict.fromkeys(numbered(0, 5), "a") | dict.fromkeys(numbered(5, 9), "b")
-    assert_whole(any_store)
-    assert quarantined(any_store) == {first.id, bad.id}
+    bring_up_to_date(disk_or_s3, tmp_path)
+    assert held(disk_or_s3, tmp_path) == dict.fromkeys(numbered(0, 5), "a") | dict.fromkeys(numbered(5, 9), "b")
+    assert_whole(disk_or_s3)
+    assert quarantined(disk_or_s3) == {first.id, bad.id}
