@@ -29,6 +29,7 @@ from embedding_assets.errors import (
 )
 from embedding_assets.settings import S3Settings
 
+WRITE_CHECK = ".write-check-"  # how the names of objects begin that only prove that objects can be written
 _CHUNK_BYTES = 4 * 1024 * 1024
 _COPY_AT_ONCE = 4 * 1024**3
 _DELETE_AT_ONCE = 500  # S3 takes up to 1,000 keys in one DeleteObjects
@@ -157,7 +158,7 @@ class ObjectStore:
         Raises:
             StoreError: says which of these the store refused.
         """
-        key = f"{folder.strip('/')}/.write-check-{secrets.token_hex(8)}".lstrip("/")
+        key = f"{folder.strip('/')}/{WRITE_CHECK}{secrets.token_hex(8)}".lstrip("/")
         self.put_new(key, b"written to see whether this store can be written; safe to delete")
         self.get(key)
         self.delete([key])

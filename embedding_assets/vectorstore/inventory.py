@@ -11,7 +11,7 @@ from embedding_assets.chroma.hnsw_files import HNSW_FILES
 from embedding_assets.chroma.index_metadata import INDEX_METADATA_FILE
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.store import layout
-from embedding_assets.store.objects import ObjectStore, StoredObject
+from embedding_assets.store.objects import WRITE_CHECK, ObjectStore, StoredObject
 from embedding_assets.vectorstore.delta import DeltaRef
 
 ADOPTED = "adopted-as-"  # followed by a delta's id: an empty object in a legacy folder
@@ -150,7 +150,7 @@ def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
                 quarantined.setdefault((kind, name), []).append(item)
             case ["results", day, batch, landing, _] if layout.time_of(landing):
                 landings.setdefault((day, batch, landing), []).append(item)
-            case ["requests", *_]:
+            case ["requests", *_, name] if not name.startswith(WRITE_CHECK):
                 pass
             case [("delta" | "snapshot") as place, *_]:
                 others[place].append(item)

@@ -12,14 +12,13 @@ from typing import Literal
 
 from embedding_assets.errors import CorruptedError, StoreError
 from embedding_assets.store import layout
-from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.objects import WRITE_CHECK, ObjectStore
 from embedding_assets.vectorstore.commit import LogEnd, history, load_commit, load_snapshot, log_end
 from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, take_inventory
 from embedding_assets.vectorstore.quarantine import delete_database
 
 GRACE = timedelta(hours=24)
 KEEP = 5
-_WRITE_CHECK = ".write-check-"
 
 GarbageKind = Literal[
     "unfinished delta", "unfinished snapshot", "unfinished landing", "lost race", "old", "write check"
@@ -118,7 +117,9 @@ def _unfinished(inventory: Inventory, end: LogEnd) -> list[Garbage]:
     # A current version without manifest is damaged, and compaction's to move aside.
     current = end.head.version if end.head else None
     versions = [version for version in inventory.unfinished_snapshots if version.name != current]
-    checks = [StoredFolder(i.key, i.key, (i,)) for i in inventory.strays if _WRITE_CHECK in i.key]
+    checks = [
+        StoredFolder(i.key, i.key, (i,)) for i in inventory.strays if i.key.rpartition("/")[2].startswith(WRITE_CHECK)
+    ]
     return [
         *(Garbage("unfinished delta", f, "it has no manifest") for f in inventory.unfinished_deltas),
         *(Garbage("unfinished snapshot", f, "it has no manifest") for f in versions),

@@ -34,30 +34,33 @@ from embedding_assets_tests.vectorstore.worlds import (
 )
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_delta_is_moved_aside_and_the_good_ones_are_compacted(
-    folder_store: ObjectStore, tmp_path: Path, damage: str
+def test_damaged_deltas_of_every_kind_are_moved_aside_and_the_good_ones_are_compacted(
+    folder_store: ObjectStore, tmp_path: Path
 ) -> None:
-    bad = deliver(folder_store, tmp_path, "bad", numbered(0, 5))
+    bad = {damage: deliver(folder_store, tmp_path, f"bad-{n}", numbered(0, 5)) for n, damage in enumerate(DAMAGES)}
     good = deliver(folder_store, tmp_path, "good", numbered(5, 9))
-    DAMAGES[damage](folder_store, bad)
-    before = {key: folder_store.get(key) for key in keys(folder_store, bad.folder)}
+    for damage, manifest in bad.items():
+        DAMAGES[damage](folder_store, manifest)
+    before = {key: folder_store.get(key) for m in bad.values() for key in keys(folder_store, m.folder)}
     done = heal(folder_store, tmp_path)
-    assert [(d.kind, d.name, d.moved) for d in done.damages] == [("delta", bad.id, True)]
+    assert {(d.kind, d.name, d.moved) for d in done.damages} == {("delta", m.id, True) for m in bad.values()}
     assert assert_whole(folder_store).deltas == (good.id,)
     assert set(held(folder_store, tmp_path).values()) == {"good"}
-    assert keys(folder_store, bad.folder) == []
-    (entry,) = list_quarantine(folder_store, "lines")
-    report = entry.report
-    assert report is not None
-    assert (report.kind, report.name, report.folder, report.run_id) == ("delta", bad.id, bad.folder, "healer")
-    assert report.reason == done.damages[0].reason
-    assert {file.original: folder_store.get(file.key) for file in report.files} == before
-    if not damage.startswith("manifest"):
-        assert (report.batches, report.count, report.day) == (("bad",), 5, bad.day)
+    assert delta_ids(folder_store) == {good.id}
+    reports = {e.name: e.report for e in list_quarantine(folder_store, "lines") if e.report}
+    assert {f.original: folder_store.get(f.key) for r in reports.values() for f in r.files} == before
+    assert {r.name: r.reason for r in reports.values()} == {d.name: d.reason for d in done.damages}
+    for number, (damage, manifest) in enumerate(bad.items()):
+        report = reports[manifest.id]
+        assert (report.kind, report.folder, report.run_id) == ("delta", manifest.folder, "healer")
+        assert keys(folder_store, manifest.folder) == []
+        if not damage.startswith("manifest"):
+            assert (report.batches, report.count, report.day) == ((f"bad-{number}",), 5, manifest.day)
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, "gone", "all but the manifest gone"])
+@pytest.mark.parametrize(
+    "damage", ["index file flipped", "file missing", "manifest garbage", "gone", "all but the manifest gone"]
+)
 def test_a_damaged_snapshot_is_moved_aside_and_made_again_from_the_one_before(
     folder_store: ObjectStore, tmp_path: Path, damage: str
 ) -> None:
@@ -85,82 +88,82 @@ def test_a_damaged_snapshot_is_moved_aside_and_made_again_from_the_one_before(
     assert heal(store, tmp_path).merged is None
 
 
-def test_without_any_whole_snapshot_it_is_rebuilt_from_all_deltas(any_store: ObjectStore, tmp_path: Path) -> None:
+def test_without_any_whole_snapshot_it_is_rebuilt_from_all_deltas(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
     versions = []
     for number in range(2):
-        deliver(any_store, tmp_path, f"b{number}", numbered(5 * number, 5 * number + 5))
-        versions.append(bring_up_to_date(any_store, tmp_path))
+        deliver(disk_or_s3, tmp_path, f"b{number}", numbered(5 * number, 5 * number + 5))
+        versions.append(bring_up_to_date(disk_or_s3, tmp_path))
     for version in versions:
-        flip(any_store, file_of(version, "data_level0.bin"))
+        flip(disk_or_s3, file_of(version, "data_level0.bin"))
     with pytest.raises(CorruptedError, match="next compaction heals"):
-        read(any_store, tmp_path / "r")
-    done = heal(any_store, tmp_path)
+        read(disk_or_s3, tmp_path / "r")
+    done = heal(disk_or_s3, tmp_path)
     assert {d.name for d in done.damages} == {version.id for version in versions}
     assert done.base is None
-    assert set(held(any_store, tmp_path)) == set(numbered(0, 10))
-    assert assert_whole(any_store).generation == 3
+    assert set(held(disk_or_s3, tmp_path)) == set(numbered(0, 10))
+    assert assert_whole(disk_or_s3).generation == 3
 
 
-def test_an_old_delta_uploaded_half_and_no_snapshot_left(any_store: ObjectStore, tmp_path: Path) -> None:
-    deliver(any_store, tmp_path, "a", numbered(0, 5))
-    bring_up_to_date(any_store, tmp_path)
-    legacy(any_store, tmp_path, LEGACY, numbered(50, 60), how="torn")
-    any_store.delete(keys(any_store, "lines/snapshot"))
-    deliver(any_store, tmp_path, "b", numbered(5, 9))
-    done = heal(any_store, tmp_path)
+def test_an_old_delta_uploaded_half_and_no_snapshot_left(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    deliver(disk_or_s3, tmp_path, "a", numbered(0, 5))
+    bring_up_to_date(disk_or_s3, tmp_path)
+    legacy(disk_or_s3, tmp_path, LEGACY, numbered(50, 60), how="torn")
+    disk_or_s3.delete(keys(disk_or_s3, "lines/snapshot"))
+    deliver(disk_or_s3, tmp_path, "b", numbered(5, 9))
+    done = heal(disk_or_s3, tmp_path)
     assert [(one.folder, one.action) for one in done.adoptions] == [(LEGACY, "quarantined")]
-    assert set(held(any_store, tmp_path)) == set(numbered(0, 9))
-    assert keys(any_store, LEGACY) == []
-    (entry,) = list_quarantine(any_store, "lines")
+    assert set(held(disk_or_s3, tmp_path)) == set(numbered(0, 9))
+    assert keys(disk_or_s3, LEGACY) == []
+    (entry,) = list_quarantine(disk_or_s3, "lines")
     assert entry.report is not None
     assert (entry.report.folder, entry.report.manifest) == (LEGACY, None)
     assert entry.report.reason
 
 
-def test_a_corrupted_snapshot_while_new_batches_arrive(any_store: ObjectStore, tmp_path: Path) -> None:
-    deliver(any_store, tmp_path, "a", numbered(0, 5))
-    first = bring_up_to_date(any_store, tmp_path)
-    flip(any_store, file_of(first, "chroma.sqlite3"))
-    deliver(any_store, tmp_path, "b", numbered(4, 9), submitted=2000)
-    done = heal(any_store, tmp_path)
+def test_a_corrupted_snapshot_while_new_batches_arrive(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    deliver(disk_or_s3, tmp_path, "a", numbered(0, 5))
+    first = bring_up_to_date(disk_or_s3, tmp_path)
+    flip(disk_or_s3, file_of(first, "chroma.sqlite3"))
+    deliver(disk_or_s3, tmp_path, "b", numbered(4, 9), submitted=2000)
+    done = heal(disk_or_s3, tmp_path)
     assert [d.name for d in done.damages] == [first.id]
-    assert held(any_store, tmp_path) == dict.fromkeys(numbered(0, 4), "a") | dict.fromkeys(numbered(4, 9), "b")
+    assert held(disk_or_s3, tmp_path) == dict.fromkeys(numbered(0, 4), "a") | dict.fromkeys(numbered(4, 9), "b")
 
 
-def test_both_at_once_and_a_damaged_new_delta_too(any_store: ObjectStore, tmp_path: Path) -> None:
-    deliver(any_store, tmp_path, "a", numbered(0, 5))
-    first = bring_up_to_date(any_store, tmp_path)
-    legacy(any_store, tmp_path, LEGACY, numbered(50, 60), how="torn")
-    flip(any_store, file_of(first, "data_level0.bin"))
-    bad = deliver(any_store, tmp_path, "bad", numbered(20, 25))
-    flip(any_store, bad.key)
-    deliver(any_store, tmp_path, "b", numbered(5, 9))
-    done = heal(any_store, tmp_path)
+def test_both_at_once_and_a_damaged_new_delta_too(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    deliver(disk_or_s3, tmp_path, "a", numbered(0, 5))
+    first = bring_up_to_date(disk_or_s3, tmp_path)
+    legacy(disk_or_s3, tmp_path, LEGACY, numbered(50, 60), how="torn")
+    flip(disk_or_s3, file_of(first, "data_level0.bin"))
+    bad = deliver(disk_or_s3, tmp_path, "bad", numbered(20, 25))
+    flip(disk_or_s3, bad.key)
+    deliver(disk_or_s3, tmp_path, "b", numbered(5, 9))
+    done = heal(disk_or_s3, tmp_path)
     assert {d.name for d in done.damages} == {first.id, bad.id}
     assert [one.action for one in done.adoptions] == ["quarantined"]
-    assert set(held(any_store, tmp_path)) == set(numbered(0, 9))
-    assert len(list_quarantine(any_store, "lines")) == 3
-    assert_whole(any_store)
+    assert set(held(disk_or_s3, tmp_path)) == set(numbered(0, 9))
+    assert len(list_quarantine(disk_or_s3, "lines")) == 3
+    assert_whole(disk_or_s3)
 
 
-def test_whole_legacy_data_is_adopted_and_stays_where_its_readers_look(any_store: ObjectStore, tmp_path: Path) -> None:
-    legacy(any_store, tmp_path, LEGACY, numbered(0, 10), name="receipt_lines")
-    legacy(any_store, tmp_path, LATEST, numbered(8, 20))
-    before = {key: any_store.get(key) for key in keys(any_store)}
-    deliver(any_store, tmp_path, "a", numbered(5, 9))
-    assert plan_compaction(any_store, "lines").due
-    done = heal(any_store, tmp_path)
+def test_whole_legacy_data_is_adopted_and_stays_where_its_readers_look(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
+    legacy(disk_or_s3, tmp_path, LEGACY, numbered(0, 10), name="receipt_lines")
+    legacy(disk_or_s3, tmp_path, LATEST, numbered(8, 20))
+    before = {key: disk_or_s3.get(key) for key in keys(disk_or_s3)}
+    deliver(disk_or_s3, tmp_path, "a", numbered(5, 9))
+    assert plan_compaction(disk_or_s3, "lines").due
+    done = heal(disk_or_s3, tmp_path)
     assert {(one.folder, one.action) for one in done.adoptions} == {(LEGACY, "adopted"), (LATEST, "adopted")}
-    found = held(any_store, tmp_path)
+    found = held(disk_or_s3, tmp_path)
     assert set(found) == set(numbered(0, 20))
     assert {i for i, batch in found.items() if batch == "a"} == set(numbered(5, 9))
-    with read(any_store, tmp_path) as lines:
+    with read(disk_or_s3, tmp_path) as lines:
         assert lines.get(["id-00001"])[0].metadata == {}
         assert lines.get(["id-00001"])[0].document == "legacy id-00001"
-    assert {key: any_store.get(key) for key in before} == before
-    again = heal(any_store, tmp_path)
+    assert {key: disk_or_s3.get(key) for key in before} == before
+    again = heal(disk_or_s3, tmp_path)
     assert (again.merged, again.adoptions) == (None, ())
-    assert not plan_compaction(any_store, "lines").due
+    assert not plan_compaction(disk_or_s3, "lines").due
 
 
 def test_legacy_data_of_another_dimension_is_left_and_said_to_be(folder_store: ObjectStore, tmp_path: Path) -> None:
@@ -177,8 +180,8 @@ def test_legacy_data_of_another_dimension_is_left_and_said_to_be(folder_store: O
 
 
 @pytest.mark.parametrize("what", ["commit", "commit and pointer", "older commit", "whole log", "log and pointer"])
-def test_a_damaged_log_stops_nobody(any_store: ObjectStore, tmp_path: Path, what: str) -> None:
-    store = any_store
+def test_a_damaged_log_stops_nobody(disk_or_s3: ObjectStore, tmp_path: Path, what: str) -> None:
+    store = disk_or_s3
     versions = []
     for number in range(2):
         deliver(store, tmp_path, f"b{number}", numbered(5 * number, 5 * number + 5))
