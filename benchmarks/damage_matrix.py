@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,7 @@ class Tally:
     """What came of the cases of one kind of database."""
 
     kind: str
-    cells: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    cells: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     apart: Counter[str] = field(default_factory=Counter)
     baseline: int = 0
     crashes: int = 0
@@ -92,7 +92,7 @@ class _Runner:
             harmless = self.subject.manifest is None and MANIFEST not in case.change and self._reads_as_before(case)
             if harmless:
                 return
-            cell = self.tally.cells[case.file, case.kind]
+            cell = self.tally.cells.setdefault((case.file, case.kind), [0, 0])
             cell[1] += 1
             cell[0] += verdict == "corrupted"
             self.tally.crashes += verdict == "crash"
@@ -222,9 +222,8 @@ def report(tallies: list[Tally], healths: list[tuple[int, list[str], list[float]
     print(
         f"{apart['another possible value']} that put a possible value in a value's place where nothing has checksums."
     )
-    print(
-        f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, mean {sum(recalls) / max(1, len(recalls)):.3f}"
-    )
+    mean = sum(recalls) / max(1, len(recalls))
+    print(f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, mean {mean:.3f}")
     print(
         f"damage-matrix: {cases} cases, {detected} detected, {count} healthy, {len(alarms)} false alarms, "
         f"{crashes} crashes, baseline detected {sum(tally.baseline for tally in tallies)}"

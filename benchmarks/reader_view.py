@@ -30,7 +30,8 @@ class ReaderView:
 
     def ask(self, question: str, folder: Path) -> Any:
         """The answer; None where the database does not open, or the process died or hung."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(json.dumps([question, str(folder)]).encode() + b"\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
