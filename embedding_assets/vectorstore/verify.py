@@ -39,9 +39,9 @@ from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.listing import DatabaseFolder, download_listed, list_database
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
 from embedding_assets.vectorstore.transfer import compare_files
-from embedding_assets.vectorstore.verification import Level, Verdict, Verification, corrupted
+from embedding_assets.vectorstore.verification import LEVELS, Level, Verdict, Verification, corrupted
 
-__all__ = ["Level", "Verdict", "Verification", "verify"]
+__all__ = ["LEVELS", "Level", "Verdict", "Verification", "verify"]
 
 _MORE_MEMORY = 4  # times, for the second look at what was refused
 _ROOM_BESIDE = 64 << 20  # chromadb's own journal and log when it opens a copy

@@ -21,12 +21,11 @@ from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import compact
 from embedding_assets.vectorstore.delta import DeltaRef, build_delta
 from embedding_assets.vectorstore.manifest import Manifest, describe_files
-from embedding_assets.vectorstore.verify import Level, Verification, verify
+from embedding_assets.vectorstore.verify import LEVELS, Level, Verification, verify
 from embedding_assets_tests.chroma.databases import Setup, api_records, client, create, edit
 from embedding_assets_tests.making import SPEC, landed, make_records, numbered
 
 DAY = "2026-03-04"
-LEVELS: tuple[Level, ...] = ("quick", "full")
 SQLITE = "chroma.sqlite3"
 LEGACY = "lines/delta/lines/receipt_lines/0b1c"
 
