@@ -68,6 +68,7 @@ def run(folder: Path, receipts: Path, batch_requests: int) -> None:
         stages[name] = stages.get(name, 0.0) + time.monotonic() - began
         print(f"  {name:34s} {time.monotonic() - began:7.1f} s", flush=True)
 
+    (folder / "store").mkdir()
     counts = write_documents(receipts, folder / "documents")
     print(f"documents: {counts}", flush=True)
     (folder / "collections.yaml").write_text(_collections(batch_requests))

@@ -181,7 +181,7 @@ def open_collection(name: str, *, environment: str | None = None, settings: Sett
     """
     settings = settings or load_settings(environment)
     spec = load_catalog(settings.collections_file).get(name)
-    return Collection(open_store(settings.store_url, settings.s3), spec, settings)
+    return Collection(open_store(settings.store_url, settings.s3, must_exist=True), spec, settings)
 
 
 def _records(

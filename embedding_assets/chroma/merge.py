@@ -39,7 +39,9 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeR
             handle.delete(ids=replaced[start : start + _DELETE_AT_ONCE])
         limit = client.get_max_batch_size()
         for batch in _gathered(_winning_records(spec, sources, winners, applied), min(api.PAGE, limit)):
-            handle.add(ids=batch.ids, embeddings=batch.embeddings, documents=batch.documents, metadatas=batch.metadatas)
+            # Records of legacy data may have no metadata at all, to which chromadb wants None, not {}.
+            metadatas = [metadata or None for metadata in batch.metadatas]
+            handle.add(ids=batch.ids, embeddings=batch.embeddings, documents=batch.documents, metadatas=metadatas)
     api.seal(folder, spec.collection)
     return MergeReport(
         kept=len(base) - len(replaced),

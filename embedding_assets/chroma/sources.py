@@ -16,6 +16,7 @@ from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metada
 
 def read_source(source: Source, collection: str) -> Iterator[RecordBatch]:
     """The records of a source with their reserved metadata."""
+    collection = source.collection or collection
     if source.path.is_file():
         yield from _read_landed(source)
     elif _directly(source, collection):
@@ -27,6 +28,7 @@ def read_source(source: Source, collection: str) -> Iterator[RecordBatch]:
 
 def read_source_origins(source: Source, collection: str) -> Iterator[tuple[list[str], list[Origin]]]:
     """The ids of a source's records with their origins; reads no vectors where that can be avoided."""
+    collection = source.collection or collection
     if source.path.is_file():
         origin = Origin(source.submitted, source.batch_id, source.delta_id)
         with pq.ParquetFile(source.path) as file:

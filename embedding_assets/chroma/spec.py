@@ -29,6 +29,7 @@ class Source:
         label: what reports call it (a batch id, a delta id).
         batch_id, submitted, delta_id: for a Parquet file, the origin that its records get; a folder's records carry
             their own.
+        collection: for a folder, the name of its collection, where it is another than that of the result.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Source:
     batch_id: str = ""
     submitted: int = 0
     delta_id: str = ""
+    collection: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from embedding_assets.cli.demo_environment import DEMO, DemoEnvironment
 from embedding_assets.errors import ConfigurationError
 
+_END_SECONDS = 30
 _QUERIES = (("lines", "total amount due"), ("words", "milk"))
 
 
@@ -41,6 +42,8 @@ def register(app: typer.Typer) -> None:
         place = DemoEnvironment(Path.cwd())
         place.prepare()
         command = [sys.executable, "-m", "dagster", "dev", "-m", "embedding_assets.definitions"]
+        # Whoever ends this process ends what it started: a service manager sends SIGTERM, a terminal SIGINT.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with place.service() as base_url:
             process = subprocess.Popen(
                 [*command, "-h", "127.0.0.1", "-p", str(port)], env={**os.environ, **place.variables(base_url)}
@@ -48,21 +51,23 @@ def register(app: typer.Typer) -> None:
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                code = _ended(process)
+                code = 0
+            finally:
+                _end(process)
         if code:
             raise ConfigurationError(
                 "dagster dev", f"ended with code {code}", "Is the extra `ui` installed, and the port free?"
             )
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int:
-    # Ctrl-C reached it as well; it needs a moment to end its own children.
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, which takes it a moment because it ends its own children first."""
     if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
         process.kill()
-    return 0
 
 
 __all__ = ["DEMO", "register"]

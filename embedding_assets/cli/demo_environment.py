@@ -50,11 +50,17 @@ class DemoEnvironment:
         from embedding_assets.sandbox.receipts import write_documents
 
         self.dagster_home.mkdir(parents=True, exist_ok=True)
+        (self.folder / "store").mkdir(exist_ok=True)
         settings = self.dagster_home / "dagster.yaml"
         if not settings.exists():
             shutil.copy(Path(__file__).parent.parent / "dagster.yaml", settings)
         if not (self.folder / "documents").exists():
             write_documents(self.folder / "documents")
+
+    def require(self) -> None:
+        """Refuse where there is no demo yet."""
+        if not self.folder.exists():
+            raise ConfigurationError(str(self.folder), "is not there", "Run `embedding-assets demo` first.")
 
     @contextmanager
     def service(self) -> Iterator[str]:
@@ -65,8 +71,6 @@ class DemoEnvironment:
             raise ConfigurationError(
                 "the demo", f"needs the extra `sandbox` ({error})", "pip install 'embedding-assets[sandbox,ui]'"
             ) from error
-        if not self.folder.exists():
-            raise ConfigurationError(str(self.folder), "is not there", "Run `embedding-assets demo` first.")
         note = self.folder / "sandbox.url"
         if note.exists() and _answers(note.read_text()):
             yield note.read_text()

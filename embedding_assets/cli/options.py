@@ -38,6 +38,7 @@ def deployment(environment: str | None, *, api: bool = False) -> Iterator[Deploy
     """The deployment of an environment; of the demo's with its service running, if the API is needed."""
     if environment == DEMO:
         demo = DemoEnvironment(Path.cwd())
+        demo.require()
         if api:
             with demo.service() as base_url:
                 yield _deployment(load_settings(DEMO, demo.variables(base_url)), demo.variables(base_url))
@@ -49,5 +50,7 @@ def deployment(environment: str | None, *, api: bool = False) -> Iterator[Deploy
 
 def _deployment(settings: Settings, environ: dict[str, str] | None = None) -> Deployment:
     return Deployment(
-        settings, load_catalog(settings.collections_file, environ), open_store(settings.store_url, settings.s3)
+        settings,
+        load_catalog(settings.collections_file, environ),
+        open_store(settings.store_url, settings.s3, must_exist=True),
     )

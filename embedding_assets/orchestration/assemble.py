@@ -38,16 +38,19 @@ def build_definitions(
         sensor_seconds: how often each sensor looks.
     """
     with warnings.catch_warnings():
-        # Partitioned checks are a preview in Dagster 1.13; without them one partition masks another's failure.
-        warnings.filterwarnings("ignore", message=".*partitions_def.*", category=Warning)
+        # Partitioned checks are a preview in Dagster 1.13, and the mapping from cells to collections is a beta. Without
+        # the first one partition masks another's failure; without the second there is no lineage between the two.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
         checks = build_checks(catalog)
-    return dg.Definitions(
-        assets=[
+        assets = [
             build_embedding_requests(catalog),
             build_batch_results(catalog),
             build_deltas(catalog),
             build_snapshots(catalog),
-        ],
+        ]
+    return dg.Definitions(
+        assets=assets,
         asset_checks=checks,
         jobs=build_jobs(),
         sensors=build_sensors(catalog, running=sensors_running, seconds=sensor_seconds),

@@ -97,7 +97,7 @@ def _deltas_are_whole(catalog: Catalog) -> dg.AssetChecksDefinition:
         elif proof.waiting:
             said = f"{len(proof.waiting)} landed batches are in no delta; the next run builds it"
         else:
-            said = f"all {len(proof.deltas)} deltas are whole"
+            said = f"{len(proof.deltas)} of {len(proof.deltas)} deltas are whole"
         return dg.AssetCheckResult(
             passed=proof.whole and not proof.waiting,
             severity=dg.AssetCheckSeverity.WARN if proof.whole else dg.AssetCheckSeverity.ERROR,

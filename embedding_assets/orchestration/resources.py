@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import Field
@@ -38,7 +40,13 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gener
 
     def open(self) -> ObjectStore:
         """The store."""
-        return open_store(self.url, self.s3_settings())
+        return _opened(self.url, self.s3_settings())
+
+
+@lru_cache(maxsize=8)
+def _opened(url: str, s3: S3Settings) -> ObjectStore:
+    # One object per store and process: its connections, and what is remembered of its immutable objects, are reused.
+    return open_store(url, s3, must_exist=True)
 
 
 class ApiResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # see above

@@ -22,7 +22,7 @@ from embedding_assets.vectorstore.delta import (
     build_delta,
     group_batches,
     list_deltas,
-    load_deltas,
+    readable_deltas,
 )
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import at_once
@@ -40,7 +40,10 @@ def submit_cell(
 def land_cell(
     api: EmbeddingApi, store: ObjectStore, spec: CollectionSpec, day: str, forced: frozenset[str] = frozenset()
 ) -> CellResults:
-    """Poll, afresh, the batches of the cell that lack a delta, or the forced ones, and land what has finished."""
+    """Poll, afresh, the batches of the cell that lack a delta, or the forced ones, and land what has finished.
+
+    A delta whose manifest is damaged is none; `healing.heal_cell`, before this, finds what else is damaged.
+    """
     unknown = forced - _batches_of(store, spec, day)
     if unknown:
         raise EmbeddingAssetsError(
@@ -48,7 +51,7 @@ def land_cell(
             f"has no batches {', '.join(sorted(unknown))}",
             "Choose the partition of the day they were submitted on, or leave `batch_ids` empty.",
         )
-    deltas = load_deltas(store, list_deltas(store, spec.name, day))
+    deltas = readable_deltas(store, list_deltas(store, spec.name, day))
     return poll(api, store, spec, day, skip={entry.batch_id for d in deltas for entry in d.batches}, only=forced)
 
 
@@ -58,7 +61,7 @@ class CellDeltas:
 
     Attributes:
         built: the new deltas.
-        before: those that were there.
+        before: those that were there and can be read.
         damaged: landings that were not whole, with the reason; their batches are polled again by the next run.
         failed: groups of batches that could not be built, with the reason; they stay pending.
     """
@@ -83,7 +86,7 @@ def build_cell_deltas(
     Raises:
         DeltaFailedError: nothing at all could be built; where some could, the rest is in `failed`.
     """
-    before = load_deltas(store, list_deltas(store, spec.name, day))
+    before = readable_deltas(store, list_deltas(store, spec.name, day))
     waiting = landings_without_delta(newest_landings(store, spec.name, day), before)
     waiting.sort(key=lambda landing: (landing.created_at, landing.batch_id))
     built: list[Manifest] = []

@@ -10,15 +10,17 @@ from functools import lru_cache
 
 from embedding_assets.batches.balance import DAYS_BACK, PendingWork, pending_cells
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.discover import discover
 from embedding_assets.batches.landing import newest_landings
 from embedding_assets.catalog import Catalog, CollectionSpec
-from embedding_assets.errors import CorruptedError
+from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.pipeline.cells import landings_without_delta
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.compact import plan_compaction
 from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
+from embedding_assets.vectorstore.quarantine import list_quarantine
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,15 @@ class CellToRun:
 def cells_to_run(api: EmbeddingApi, store: ObjectStore, catalog: Catalog) -> tuple[list[CellToRun], PendingWork]:
     """The cells with finished batches, unsent requests, records to be asked again, or landed batches without a delta.
 
+    Batches of other programs that are new to us are given their records on the way; each is looked into once.
+
     Raises:
         ApiError, ApiUnavailableError, StoreError: the API or the store cannot be listed.
     """
     work = pending_cells(api, store, catalog)
+    if work.undiscovered:
+        discover(api, store, catalog)
+        work = pending_cells(api, store, catalog)
     reasons: dict[tuple[str, str], list[str]] = {}
     marks: dict[tuple[str, str], list[str]] = {}
     ask: set[tuple[str, str]] = set()
@@ -73,9 +80,11 @@ def cells_to_run(api: EmbeddingApi, store: ObjectStore, catalog: Catalog) -> tup
 def _undelivered(store: ObjectStore, spec: CollectionSpec) -> dict[str, list[str]]:
     """Landing ids by day whose records no delta holds: what a run left behind that ended between the two."""
     since = layout.day_of(layout.now().timestamp() - DAYS_BACK * 86_400)
+    # However long ago: what was moved aside is to be built again.
+    aside = {e.report.day for e in list_quarantine(store, spec.name) if e.report and e.kind == "delta"}
     found: dict[str, list[str]] = {}
     for day in store.folders(layout.results(spec.name)):
-        if day < since:
+        if day < since and day not in aside:
             continue
         deltas = [m for ref in list_deltas(store, spec.name, day) if (m := _delta(store, ref)) is not None]
         held = {(layout.part(entry.batch_id), entry.landing_id) for m in deltas for entry in m.batches}
@@ -104,13 +113,13 @@ def _delta(store: ObjectStore, ref: DeltaRef) -> Manifest | None:
     """A delta's manifest, which never changes; None where it is damaged (the check of the deltas reports that)."""
     try:
         return load_manifest(store, ref.key)
-    except CorruptedError:
+    except (CorruptedError, ObjectMissingError):
         return None
 
 
 @dataclass(frozen=True)
 class CompactionDue:
-    """A collection whose snapshot lacks deltas.
+    """A collection whose snapshot lacks deltas or is damaged, or that has legacy data to look at.
 
     Attributes:
         missing: how many it lacks.
@@ -131,10 +140,9 @@ def compaction_due(store: ObjectStore, spec: CollectionSpec, at: datetime | None
 
     Raises:
         StoreError: the store did not answer, or refuses.
-        CorruptedError: the current snapshot's manifest or commit is damaged.
     """
     plan = plan_compaction(store, spec.name)
-    if not plan.missing:
+    if not plan.due:
         return None
     oldest = min((made for ref in plan.missing if (made := layout.time_of(ref.id))), default=None)
     minutes = ((at or layout.now()) - oldest).total_seconds() / 60 if oldest else float("inf")
@@ -142,10 +150,18 @@ def compaction_due(store: ObjectStore, spec: CollectionSpec, at: datetime | None
     count = len(plan.missing)
     due = count >= rule.after_deltas or minutes >= rule.after_minutes
     reason = f"its snapshot lacks {count} deltas, the oldest {minutes:.0f} minutes old"
+    if not plan.missing or plan.problems:
+        # What is damaged or has never been looked at does not wait for anything.
+        due = True
+        parts = [*plan.problems, *(f"legacy data in {folder.prefix}" for folder in plan.legacy)]
+        reason = "; ".join(parts) or f"its snapshot {plan.base.id if plan.base else ''} is not committed"
     if not due:
         reason += f"; compaction is due after {rule.after_deltas} deltas or {rule.after_minutes:g} minutes"
     base = plan.base.id if plan.base else "none"
-    return CompactionDue(spec.name, count, _digest([base, *(ref.id for ref in plan.missing)]), due, reason)
+    legacy = [f"{folder.prefix} {folder.modified.isoformat()}" for folder in plan.legacy]
+    return CompactionDue(
+        spec.name, count, _digest([base, *plan.problems, *(ref.id for ref in plan.missing), *legacy]), due, reason
+    )
 
 
 def _digest(parts: Iterable[str]) -> str:

@@ -8,7 +8,7 @@
 {collection}/snapshot/timestamped/{version}/...              ChromaDB files; manifest.json last
 {collection}/snapshot/log/{generation}.json                  the commits
 {collection}/snapshot/latest-pointer.txt                     the current version's id
-{collection}/quarantine/...                                  what was found corrupted
+{collection}/quarantine/{kind}/{name}/...                    what was found corrupted; report.json last
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from datetime import date, datetime, timedelta, timezone
 MANIFEST = "manifest.json"
 REQUEST = "request.json"
 BATCH = "batch.json"
+REPORT = "report.json"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}")
 _STAMP = "%Y%m%dT%H%M%S%f"
@@ -99,6 +100,11 @@ def commit_log(collection: str, generation: int | None = None) -> str:
 def pointer(collection: str) -> str:
     """Key of the pointer."""
     return f"{collection}/snapshot/latest-pointer.txt"
+
+
+def legacy_name(folder: str) -> str:
+    """A name for a folder of legacy data, unique by its whole key prefix."""
+    return f"{part(folder.rsplit('/', 1)[-1])}-{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
 
 
 def quarantine(collection: str, kind: str | None = None, name: str | None = None) -> str:

@@ -30,6 +30,7 @@ from embedding_assets.errors import (
 from embedding_assets.settings import S3Settings
 
 _CHUNK_BYTES = 4 * 1024 * 1024
+_COPY_AT_ONCE = 4 * 1024**3
 _DELETE_AT_ONCE = 500  # S3 takes up to 1,000 keys in one DeleteObjects
 
 
@@ -77,6 +78,19 @@ class ObjectStore:
         """Write a file of any size under a key that nobody else uses; in parts, concurrently, where it is large."""
         with self._named(key):
             obstore.put(self._backend, key, path)
+
+    def copy(self, source: str, target: str) -> None:
+        """Write a copy of an object under a key that nobody else uses; ObjectMissingError where there is none.
+
+        The store does it by itself where it can: S3 copies up to 5 GB at once, larger objects pass through here.
+        """
+        with self._named(source):
+            if obstore.head(self._backend, source)["size"] <= _COPY_AT_ONCE:
+                obstore.copy(self._backend, source, target)
+                return
+            with obstore.open_writer(self._backend, target) as writer:
+                for piece in self._stream(source):
+                    writer.write(piece)
 
     def get(self, key: str) -> bytes:
         """A small object's content; ObjectMissingError where there is none."""
@@ -179,18 +193,23 @@ class _Named:
         raise translate(self.subject, error) from None
 
 
+# By the status itself: 403 may also be how many milliseconds a request took. DeleteObjects answers 200 and a code.
+_DENIED = re.compile(r"status code: 40[13]\b|code: AccessDenied\b|os error (1|13)\)")
+
+
 def translate(subject: str, error: Exception) -> Exception:
     """The error of ours that an error of the store's stands for; an unrelated error is returned as it is."""
     text = str(error)
     reason = _brief(text)
     if isinstance(error, obstore_errors.AlreadyExistsError):
         return ObjectExistsError(subject, "exists already", "It was left as it was.")
+    # A listing of a bucket that is not there is a general error to obstore, not a NotFoundError.
+    if "<Code>NoSuchBucket</Code>" in text:
+        return StoreError(subject, "the bucket does not exist", "Create it, or correct EMBEDDING_ASSETS_STORE.")
     if isinstance(error, (obstore_errors.NotFoundError, FileNotFoundError)):
-        if "NoSuchBucket" in text:
-            return StoreError(subject, "the bucket does not exist", "Create it, or correct EMBEDDING_ASSETS_STORE.")
         return ObjectMissingError(subject, "is not in the store", "Look at what is there with `status`.")
     denied = isinstance(error, (obstore_errors.PermissionDeniedError, obstore_errors.UnauthenticatedError))
-    if denied or isinstance(error, PermissionError) or re.search(r"\b40[13]\b|os error (1|13)\)", text):
+    if denied or isinstance(error, PermissionError) or _DENIED.search(text):
         return StoreDeniedError(
             subject, f"access is refused ({reason})", "Check the credentials and what they may read and write."
         )
@@ -211,23 +230,29 @@ def _brief(text: str) -> str:
     return _SECRET.sub(r"\1***", " ".join(text.split("Debug source:", maxsplit=1)[0].split()))[:300]
 
 
-def open_store(url: str, s3: S3Settings | None = None) -> ObjectStore:
+def open_store(url: str, s3: S3Settings | None = None, *, must_exist: bool = False) -> ObjectStore:
     """The store at a URL: `file:///folder`, `s3://bucket/prefix` or `memory://`.
 
     Args:
         url: where the store is.
         s3: how to reach S3; what it leaves open is resolved by boto3.
+        must_exist: refuse a folder that is not there, instead of making it: a mistyped path, or a disk that is not
+            mounted, must not look like an empty store. (A bucket is never made.)
 
     Raises:
-        ConfigurationError: the URL is none that we know, or boto3 finds no credentials.
+        ConfigurationError: the URL is none that we know, the folder is not there, or boto3 finds no credentials.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost") or parts.path in ("", "/"):
             raise ConfigurationError(f"store {url!r}", "names no folder", "Write it as file:///absolute/folder.")
         folder = Path(unquote(parts.path))
-        if not folder.parent.is_dir():
-            raise ConfigurationError(f"store {url!r}", f"{folder.parent} is not there", "Create it, or mount its disk.")
+        if not (folder if must_exist else folder.parent).is_dir():
+            raise ConfigurationError(
+                f"store {url!r}",
+                "the folder is not there",
+                "Create it, mount its disk, or correct EMBEDDING_ASSETS_STORE.",
+            )
         try:
             return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True), url)
         except Exception as error:

@@ -2,19 +2,28 @@
 
 A commit is the creation of `log/{generation}.json`, put-if-absent: of two writers exactly one wins, and the loser
 starts again from the new head. There is no lock, hence none that expires. The pointer only follows the log.
+
+A damaged entry occupies its generation: readers skip it, and the next commit takes the generation after it. An entry
+without a version says that nothing before it counts any more: what is current after it is made from all deltas.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
 
 import orjson
 
-from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.errors import ConfigurationError, CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 from embedding_assets.vectorstore.manifest import FORMAT, Manifest, parse_manifest
+
+_ENTRY = re.compile(r"(\d{10})\.json")
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,8 @@ class Commit:
 
     Attributes:
         generation: its place, from 1.
-        version: the snapshot that it makes current.
+        version: the snapshot that it makes current; None where it only ends what was before it. It may be an older
+            one than the entry before has: that is how a version is rolled back to.
         parent: the version that was current before; None for the first.
         count, digest: of the snapshot, as in its manifest.
         added_deltas: deltas that this snapshot has and its parent lacks.
@@ -33,64 +43,110 @@ class Commit:
     """
 
     generation: int
-    version: str
-    parent: str | None
-    count: int
-    digest: str
-    added_deltas: tuple[str, ...]
-    manifest_sha256: str
-    committed_at: str
-    run_id: str
+    version: str | None
+    parent: str | None = None
+    count: int = 0
+    digest: str = ""
+    added_deltas: tuple[str, ...] = ()
+    manifest_sha256: str = ""
+    committed_at: str = ""
+    run_id: str = ""
     format: int = FORMAT
 
 
-def head(store: ObjectStore, collection: str) -> Commit | None:
-    """The newest commit; None where there is none.
+@dataclass(frozen=True)
+class LogEnd:
+    """Where the log ends.
 
-    The pointer only tells where to start looking: from its generation the log is followed to its end, so that a
-    pointer that fell behind, names nothing or holds garbage changes nothing.
+    Attributes:
+        generation: the last one that is taken, be its entry damaged or not; 0 where there is no log.
+        commit: the newest entry that can be read; None where there is none.
     """
-    generation = _pointed_generation(store, collection)
-    commit = _load(store, collection, generation) if generation else None
+
+    generation: int
+    commit: Commit | None
+
+    @property
+    def head(self) -> Commit | None:
+        """The commit of the current snapshot; None where there is none, or none any more."""
+        return self.commit if self.commit and self.commit.version is not None else None
+
+
+def log_end(store: ObjectStore, collection: str) -> LogEnd:
+    """The end of the log: one read of the pointer, one listing from where it points, one read of the last entry.
+
+    The pointer only tells where to start looking, so that one that fell behind, names nothing or holds garbage
+    changes nothing; nor does a gap in the log.
+    """
+    pointed = pointed_generation(store, collection)
+    taken = _generations(store, collection, pointed) if pointed else []
+    commit = _newest(store, collection, taken)
     if commit is None:
-        logged = list(store.walk(layout.commit_log(collection)))
-        if not logged:
-            return None
-        commit = _load(store, collection, int(logged[-1].key.rsplit("/", 1)[-1].removesuffix(".json")))
-    while commit is not None:
-        following = _load(store, collection, commit.generation + 1)
-        if following is None:
-            return commit
-        commit = following
-    return None
+        taken = _generations(store, collection)
+        commit = _newest(store, collection, taken)
+    return LogEnd(taken[-1] if taken else 0, commit)
 
 
-def try_commit(store: ObjectStore, manifest: Manifest, added_deltas: tuple[str, ...]) -> bool:
+def head(store: ObjectStore, collection: str) -> Commit | None:
+    """The commit of the current snapshot; None where there is none."""
+    return log_end(store, collection).head
+
+
+def history(store: ObjectStore, collection: str) -> Iterator[Commit]:
+    """The commits that count, newest first: until one without a version, each version once, damaged entries skipped."""
+    seen: set[str] = set()
+    for generation in reversed(_generations(store, collection)):
+        commit = load_commit(store, collection, generation)
+        if commit is None:
+            continue
+        if commit.version is None:
+            return
+        if commit.version not in seen:
+            seen.add(commit.version)
+            yield commit
+
+
+def try_commit(
+    store: ObjectStore,
+    manifest: Manifest,
+    added_deltas: tuple[str, ...],
+    generation: int | None = None,
+    run_id: str = "",
+) -> bool:
     """Make a published snapshot the current one, if its generation is still free.
+
+    Args:
+        store: where it is.
+        manifest: the snapshot's.
+        added_deltas: what it has and its parent lacks.
+        generation: another than its own, for a version that is rolled back to.
+        run_id: who does it, if not who made the snapshot.
 
     Returns:
         False where another writer took the generation; then start again from the new head.
     """
-    assert manifest.generation is not None  # noqa: S101  (every snapshot has one)
-    commit = Commit(
-        generation=manifest.generation,
-        version=manifest.id,
-        parent=manifest.parent,
-        count=manifest.count,
-        digest=manifest.digest,
-        added_deltas=added_deltas,
-        manifest_sha256=hashlib.sha256(manifest.to_bytes()).hexdigest(),
-        committed_at=layout.now().isoformat(),
-        run_id=manifest.run_id,
+    taken = generation or manifest.generation
+    assert taken is not None  # noqa: S101  (every snapshot has one)
+    return _append(
+        store,
+        manifest.collection,
+        Commit(
+            generation=taken,
+            version=manifest.id,
+            parent=manifest.parent,
+            count=manifest.count,
+            digest=manifest.digest,
+            added_deltas=added_deltas,
+            manifest_sha256=hashlib.sha256(manifest.to_bytes()).hexdigest(),
+            committed_at=layout.now().isoformat(),
+            run_id=run_id or manifest.run_id,
+        ),
     )
-    try:
-        store.put_new(
-            layout.commit_log(manifest.collection, manifest.generation),
-            orjson.dumps(asdict(commit), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
-        )
-    except ObjectExistsError:
-        return False
-    return True
+
+
+def try_reset(store: ObjectStore, collection: str, generation: int, run_id: str) -> bool:
+    """End what was before this generation, if it is still free: the next snapshot is made from all deltas."""
+    return _append(store, collection, Commit(generation, None, committed_at=layout.now().isoformat(), run_id=run_id))
 
 
 def repair_pointer(store: ObjectStore, collection: str) -> Commit | None:
@@ -99,14 +155,27 @@ def repair_pointer(store: ObjectStore, collection: str) -> Commit | None:
     A slow writer may put an older version over a newer one: so it is looked at again after it was written.
     """
     while True:
-        current = head(store, collection)
-        if current is None or _pointer_text(store, collection) == current.version:
-            return current
-        store.replace(layout.pointer(collection), current.version.encode())
+        end = log_end(store, collection)
+        text = _pointer_text(store, collection)
+        if end.head is None:
+            # A pointer without any log is somebody else's, from before there was one.
+            if end.commit and text is not None:
+                store.delete([layout.pointer(collection)])
+                continue
+            return None
+        if text == end.head.version:
+            return end.head
+        store.replace(layout.pointer(collection), str(end.head.version).encode())
+
+
+def pointed_generation(store: ObjectStore, collection: str) -> int | None:
+    """The generation of the version that the pointer names; None where it names none of ours, or is gone."""
+    text = _pointer_text(store, collection)
+    return layout.generation_of(text) if text else None
 
 
 def load_snapshot(store: ObjectStore, collection: str, commit: Commit) -> Manifest:
-    """The manifest of a committed snapshot.
+    """The manifest of a committed snapshot, or of one whose commit is lost, which then names no hash.
 
     Raises:
         CorruptedError: it is gone, or is not the one that was committed.
@@ -117,9 +186,67 @@ def load_snapshot(store: ObjectStore, collection: str, commit: Commit) -> Manife
         data = store.get(key)
     except ObjectMissingError:
         raise CorruptedError(subject, "its manifest is gone", "Rebuild it from the deltas.") from None
-    if hashlib.sha256(data).hexdigest() != commit.manifest_sha256:
+    if commit.manifest_sha256 and hashlib.sha256(data).hexdigest() != commit.manifest_sha256:
         raise CorruptedError(subject, "its manifest is not the committed one", "Rebuild it from the deltas.")
     return parse_manifest(data, key)
+
+
+def load_commit(store: ObjectStore, collection: str, generation: int) -> Commit | None:
+    """One entry of the log; None where there is none, or none that can be understood.
+
+    Raises:
+        ConfigurationError: a newer version of this package wrote it.
+    """
+    key = layout.commit_log(collection, generation)
+    try:
+        raw = orjson.loads(store.get(key))
+        if type(raw["format"]) is int and raw["format"] > FORMAT:
+            raise ConfigurationError(
+                key, f"has the format {raw['format']}; this version reads {FORMAT}", "Update embedding-assets."
+            )
+        commit = Commit(**{**raw, "added_deltas": tuple(raw.get("added_deltas", ()))})
+    except (ObjectMissingError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return commit if _possible(commit, generation) else None
+
+
+def _possible(commit: Commit, generation: int) -> bool:
+    if commit.generation != generation:
+        return False
+    version: Any = commit.version
+    made = layout.generation_of(version) if isinstance(version, str) else None
+    try:
+        datetime.fromisoformat(commit.committed_at)
+    except (TypeError, ValueError):
+        return version is None
+    return version is None or (made is not None and made <= generation and len(str(commit.manifest_sha256)) == 64)
+
+
+def _append(store: ObjectStore, collection: str, commit: Commit) -> bool:
+    try:
+        store.put_new(
+            layout.commit_log(collection, commit.generation),
+            orjson.dumps(asdict(commit), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
+        )
+    except ObjectExistsError:
+        return False
+    return True
+
+
+def _generations(store: ObjectStore, collection: str, since: int = 1) -> list[int]:
+    """The generations from `since` on that have an entry, damaged or not, ascending."""
+    folder = layout.commit_log(collection)
+    after = layout.commit_log(collection, since - 1) if since > 1 else None
+    names = (item.key.removeprefix(f"{folder}/") for item in store.walk(folder, after=after))
+    return [int(match.group(1)) for name in names if (match := _ENTRY.fullmatch(name))]
+
+
+def _newest(store: ObjectStore, collection: str, generations: list[int]) -> Commit | None:
+    for generation in reversed(generations):
+        commit = load_commit(store, collection, generation)
+        if commit is not None:
+            return commit
+    return None
 
 
 def _pointer_text(store: ObjectStore, collection: str) -> str | None:
@@ -127,19 +254,3 @@ def _pointer_text(store: ObjectStore, collection: str) -> str | None:
         return store.get(layout.pointer(collection)).decode(errors="replace").strip()
     except ObjectMissingError:
         return None
-
-
-def _pointed_generation(store: ObjectStore, collection: str) -> int | None:
-    text = _pointer_text(store, collection)
-    return layout.generation_of(text) if text else None
-
-
-def _load(store: ObjectStore, collection: str, generation: int) -> Commit | None:
-    key = layout.commit_log(collection, generation)
-    try:
-        raw = orjson.loads(store.get(key))
-        return Commit(**{**raw, "added_deltas": tuple(raw["added_deltas"])})
-    except ObjectMissingError:
-        return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptedError(key, f"the commit is damaged ({error})", "Run `embedding-assets check`.") from error

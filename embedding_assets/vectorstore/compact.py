@@ -1,46 +1,65 @@
-"""Compaction: the current snapshot and the deltas that it lacks become the next snapshot."""
+"""Compaction: the current snapshot and the deltas that it lacks become the next snapshot; what is damaged is healed.
+
+Whatever of it is damaged goes to the quarantine: a delta is left out, and its batches are pending again; in the place
+of the current snapshot steps the newest older one that is whole, or nothing, and the deltas since are merged again.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.chroma.child import merge_in_child
+from embedding_assets.chroma.child import MergeFailedError, merge_in_child
 from embedding_assets.chroma.reports import MergeReport
-from embedding_assets.chroma.spec import DatabaseSpec, Source
-from embedding_assets.errors import CommitConflictError, ConfigurationError
+from embedding_assets.chroma.spec import DatabaseSpec
+from embedding_assets.errors import CommitConflictError, ConfigurationError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.commit import head, load_snapshot, repair_pointer, try_commit
-from embedding_assets.vectorstore.delta import DeltaRef, list_deltas, load_deltas
+from embedding_assets.vectorstore.adopt import Adoption, adopt_folders
+from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.commit import log_end, repair_pointer, try_commit
+from embedding_assets.vectorstore.delta import DeltaRef
+from embedding_assets.vectorstore.gather import Damage, Gathered, find_culprits, gather, move_aside
+from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, list_databases
 from embedding_assets.vectorstore.manifest import Manifest, describe_files
 from embedding_assets.vectorstore.publish import discard, prove, publish
-from embedding_assets.vectorstore.transfer import download_files
+from embedding_assets.vectorstore.transfer import verify_files
 
 TRIES = 5  # how often a lost commit is started again
+
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class CompactionPlan:
-    """What a compaction would do.
+    """What a compaction would do, as far as listings and manifests tell.
 
     Attributes:
         collection: whose.
-        base: the current snapshot; None: it starts from nothing.
-        missing: the committed deltas that it lacks, by id.
+        base: the snapshot that it starts from; None: it starts from nothing.
+        missing: the committed deltas that the base lacks, by id.
+        generation: the generation that it would commit.
+        problems: what is wrong with the current snapshot, and with older ones that cannot take its place.
+        legacy: folders of legacy data that would be checked, and adopted or moved aside.
+        rebuild: whether it starts from nothing because that was asked for.
+        current: whether the base is the current snapshot, and not one that has to take its place.
+        due: whether there is anything to do. Legacy data that was there at the last commit was looked at then, and
+            asks for no further look until there is something else to do.
     """
 
     collection: str
     base: Manifest | None
     missing: tuple[DeltaRef, ...]
-
-    @property
-    def generation(self) -> int:
-        """The generation that it would commit."""
-        return (self.base.generation or 0) + 1 if self.base else 1
+    generation: int
+    problems: tuple[str, ...] = ()
+    legacy: tuple[StoredFolder, ...] = ()
+    rebuild: bool = False
+    current: bool = False
+    due: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,24 +67,62 @@ class Compaction:
     """What a compaction did.
 
     Attributes:
-        manifest: the current snapshot, new or not.
+        manifest: the current snapshot, new or not; None where all that there was turned out damaged.
         merged: what was merged; None where the snapshot lacked nothing.
         deltas: manifests of the deltas that were merged.
         lost_races: how often another writer's commit came first.
+        base: the version that it was made from; None: from nothing.
+        damages: what turned out corrupted and was moved aside, with the reasons.
+        adoptions: what became of legacy data.
     """
 
-    manifest: Manifest
+    manifest: Manifest | None
     merged: MergeReport | None
     deltas: tuple[Manifest, ...] = ()
     lost_races: int = 0
+    base: str | None = None
+    damages: tuple[Damage, ...] = ()
+    adoptions: tuple[Adoption, ...] = ()
 
 
-def plan_compaction(store: ObjectStore, collection: str) -> CompactionPlan:
-    """Compare the current snapshot with the committed deltas."""
-    commit = head(store, collection)
-    base = load_snapshot(store, collection, commit) if commit else None
-    known = set(base.deltas) if base else set()
-    return CompactionPlan(collection, base, tuple(ref for ref in list_deltas(store, collection) if ref.id not in known))
+def plan_compaction(store: ObjectStore, collection: str, *, rebuild: bool = False) -> CompactionPlan:
+    """Compare the newest snapshot that seems whole with the committed deltas; reads no database.
+
+    Args:
+        store, collection: whose.
+        rebuild: plan to start from nothing.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+    end = log_end(store, collection)
+    inventory = list_databases(store, collection)
+    manifest, problems, generation = None, [], end.generation + 1
+    for base in [] if rebuild else bases(store, collection, end):
+        problem = base.problem or _incomplete(inventory, base.manifest)
+        if problem:
+            problems.append(f"snapshot {base.version}: {problem}")
+            continue
+        manifest, generation = base.manifest, max(generation, base.commit.generation + 1)
+        break
+    known = set(manifest.deltas) if manifest else set()
+    missing = tuple(sorted(d.ref(collection) for d in inventory.deltas if d.name not in known))
+    legacy = tuple(inventory.waiting_legacy(known))
+    current = manifest is not None and end.head is not None and end.head.version == manifest.id
+    last = datetime.fromisoformat(end.head.committed_at) if end.head else None
+    return CompactionPlan(
+        collection,
+        manifest,
+        missing,
+        generation,
+        tuple(problems),
+        legacy,
+        rebuild,
+        current,
+        due=bool(missing)
+        or (manifest is not None and not current)
+        or any(last is None or folder.modified > last for folder in legacy),
+    )
 
 
 def compact(
@@ -74,9 +131,10 @@ def compact(
     *,
     run_id: str,
     scratch: Path,
-    log: Callable[[str], None] = lambda message: None,
+    log: Log = lambda message: None,
+    rebuild: bool = False,
 ) -> Compaction | None:
-    """Bring a collection's snapshot up to date with its committed deltas.
+    """Bring a collection's snapshot up to date with its committed deltas; heal it where it is damaged.
 
     Args:
         store: where everything is.
@@ -84,65 +142,74 @@ def compact(
         run_id: who does it.
         scratch: an existing folder on a disk with room for two snapshots; left empty.
         log: told what is done.
+        rebuild: start from nothing and merge all deltas; until that is committed, the current snapshot stays.
 
     Returns:
         None where there is neither a snapshot nor a delta.
 
     Raises:
         CommitConflictError: five other commits came first; the snapshot is theirs, and whole.
-        CorruptedError: the base or a delta is not what its manifest says.
+        StoreError: something could not be read just now; nothing of it was moved.
     """
-    for lost in range(TRIES):
-        plan = plan_compaction(store, spec.name)
-        if not plan.missing:
+    damages: list[Damage] = []
+    adoptions: list[Adoption] = []
+    lost = 0
+    while lost < TRIES:
+        plan = plan_compaction(store, spec.name, rebuild=rebuild)
+        if not adoptions and plan.legacy:
+            adoptions += adopt_folders(store, spec, plan.legacy, run_id=run_id, scratch=scratch)
+            for one in adoptions:
+                log(f"legacy data in {one.folder}: {one.action} {one.reason}".rstrip())
+            plan = plan_compaction(store, spec.name, rebuild=rebuild)
+        if plan.base and plan.current and not plan.missing and _is_whole(store, plan.base):
             repair_pointer(store, spec.name)
-            return Compaction(plan.base, None, lost_races=lost) if plan.base else None
-        work = scratch / layout.new_id()
-        work.mkdir()
-        try:
-            done = _merge_and_commit(store, spec, plan, run_id, work, log, lost)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            return Compaction(plan.base, None, (), lost, plan.base.id, tuple(damages), tuple(adoptions))
+        with _folder(scratch) as work:
+            gathered = gather(store, spec.name, work, from_nothing=rebuild)
+            if gathered.damages:
+                moved = move_aside(store, spec.name, gathered.damages, gathered.end, run_id)
+                for damage in moved:
+                    log(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
+                damages += moved
+                if len(moved) < len(gathered.damages):
+                    lost += 1  # another writer was faster; what seemed damaged may just have been cleaned up
+                    continue
+            if gathered.base is None and not gathered.deltas:
+                return Compaction(None, None, (), lost, None, tuple(damages), tuple(adoptions)) if damages else None
+            try:
+                done = _merge_and_commit(store, spec, gathered, run_id, work, log)
+            except (MergeFailedError, CorruptedError):
+                culprits = find_culprits(store, spec, gathered, work)
+                if not culprits:
+                    raise
+                damages += move_aside(store, spec.name, culprits, gathered.end, run_id)
+                continue
         if done:
-            return done
-        log(f"another writer committed generation {plan.generation} first; starting again from its snapshot")
+            base = gathered.base.id if gathered.base else None
+            return Compaction(*done, tuple(gathered.deltas), lost, base, tuple(damages), tuple(adoptions))
+        lost += 1
+        log(f"another writer committed generation {gathered.generation} first; starting again from its snapshot")
     raise CommitConflictError(
         f"snapshot of {spec.name}", f"{TRIES} other commits came first", "Theirs are whole; the next run goes on."
     )
 
 
 def _merge_and_commit(
-    store: ObjectStore,
-    spec: CollectionSpec,
-    plan: CompactionPlan,
-    run_id: str,
-    work: Path,
-    log: Callable[[str], None],
-    lost: int,
-) -> Compaction | None:
-    deltas = load_deltas(store, plan.missing)
-    for manifest in [*([plan.base] if plan.base else []), *deltas]:
+    store: ObjectStore, spec: CollectionSpec, gathered: Gathered, run_id: str, work: Path, log: Log
+) -> tuple[Manifest, MergeReport] | None:
+    """The one merge; None where another writer's commit came first."""
+    base, deltas = gathered.base, gathered.deltas
+    for manifest in [*([base] if base else []), *deltas]:
         _require_same_kind(manifest, spec)
+    records = (base.count if base else 0) + sum(manifest.count for manifest in deltas)
+    log(f"merging {len(deltas)} deltas into {base.id if base else 'nothing'}: {records} records")
 
-    sources = []
-    for manifest in deltas:
-        download_files(store, manifest, work / "deltas" / manifest.id)
-        sources.append(Source(work / "deltas" / manifest.id, manifest.id))
-    folder = work / "snapshot"
-    before = []
-    if plan.base:
-        download_files(store, plan.base, folder)
-        shutil.copytree(folder, work / "base")
-        before = [Source(work / "base", plan.base.id)]
-    records = (plan.base.count if plan.base else 0) + sum(manifest.count for manifest in deltas)
-    log(f"merging {len(deltas)} deltas into {plan.base.id if plan.base else 'nothing'}: {records} records")
-
+    folder = gathered.base_folder or work / "snapshot"
     database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
-    merged = merge_in_child(folder, database, sources, records=records)
-    version = layout.new_version(plan.generation)
-    examined = prove(
-        folder, database, [*before, *sources], records=2 * records, subject=f"new snapshot {version} of {spec.name}"
-    )
+    merged = merge_in_child(folder, database, gathered.sources, records=records)
+    version = layout.new_version(gathered.generation)
+    sources = [*([gathered.base_source] if gathered.base_source else []), *gathered.sources]
+    examined = prove(folder, database, sources, records=2 * records, subject=f"new snapshot {version} of {spec.name}")
     log(f"proved: {examined.count} records, each as in the source that won it")
     manifest = Manifest(
         kind="snapshot",
@@ -157,9 +224,9 @@ def _merge_and_commit(
         created_at=layout.now().isoformat(),
         run_id=run_id,
         chromadb_version=merged.chromadb_version,
-        generation=plan.generation,
-        parent=plan.base.id if plan.base else None,
-        deltas=tuple(sorted([*(plan.base.deltas if plan.base else ()), *(d.id for d in deltas)])),
+        generation=gathered.generation,
+        parent=base.id if base else None,
+        deltas=tuple(sorted([*(base.deltas if base else ()), *(d.id for d in deltas)])),
     )
     publish(store, manifest, folder)
     if not try_commit(store, manifest, tuple(d.id for d in deltas)):
@@ -167,7 +234,41 @@ def _merge_and_commit(
         return None
     repair_pointer(store, spec.name)
     log(f"committed {version}")
-    return Compaction(manifest, merged, tuple(deltas), lost)
+    return manifest, merged
+
+
+class _folder:
+    """A new folder below another one, which goes when the block ends."""
+
+    def __init__(self, parent: Path) -> None:
+        self.path = parent / layout.new_id()
+
+    def __enter__(self) -> Path:
+        self.path.mkdir()
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _is_whole(store: ObjectStore, manifest: Manifest) -> bool:
+    """Whether a snapshot that seemed so is whole to its last byte."""
+    try:
+        verify_files(store, manifest)
+    except CorruptedError:
+        return False
+    return True
+
+
+def _incomplete(inventory: Inventory, manifest: Manifest | None) -> str:
+    """What the listing alone says against a snapshot: files that are missing, or of another size."""
+    assert manifest is not None  # noqa: S101  (without one there is a problem, and nothing is asked here)
+    there = {item.key: item.size for folder in inventory.snapshots for item in folder.objects}
+    for entry in manifest.files:
+        size = there.get(f"{manifest.folder}/{entry.path}")
+        if size != entry.size:
+            return f"the file {entry.path} " + ("is missing" if size is None else f"has {size} bytes")
+    return ""
 
 
 def _require_same_kind(manifest: Manifest, spec: CollectionSpec) -> None:

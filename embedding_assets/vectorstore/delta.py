@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import MergeFailedError, merge_in_child
 from embedding_assets.chroma.spec import DatabaseSpec, Source
-from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, StoreUnavailableError, UnreadableError
+from embedding_assets.errors import (
+    CorruptedError,
+    EmbeddingAssetsError,
+    ObjectMissingError,
+    StoreUnavailableError,
+    UnreadableError,
+)
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import BatchEntry, Manifest, describe_files, load_manifest
@@ -108,10 +114,46 @@ def _try_build(
     store: ObjectStore, spec: CollectionSpec, day: str, batches: Sequence[LandedBatch], run_id: str, scratch: Path
 ) -> Manifest:
     delta_id = layout.new_id()
+    sources = [Source(b.records, b.batch_id, b.batch_id, b.submitted, delta_id) for b in batches]
+
+    def entries(applied: dict[str, int]) -> tuple[BatchEntry, ...]:
+        return tuple(
+            BatchEntry(b.batch_id, b.submitted, b.landing_id, b.accepted, applied[b.batch_id]) for b in batches
+        )
+
+    records = sum(batch.accepted for batch in batches)
+    return write_delta(
+        store, spec, day, delta_id, sources, records=records, entries=entries, run_id=run_id, scratch=scratch
+    )
+
+
+def write_delta(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    day: str,
+    delta_id: str,
+    sources: Sequence[Source],
+    *,
+    records: int,
+    run_id: str,
+    scratch: Path,
+    entries: Callable[[dict[str, int]], tuple[BatchEntry, ...]] = lambda applied: (),
+) -> Manifest:
+    """Make one delta of these sources, prove it, upload it and commit it, in one try.
+
+    Args:
+        store, spec, day, delta_id: where it goes and what it is called.
+        sources: what it holds.
+        records: about how many records that are; sets time limits.
+        run_id: who writes it.
+        scratch: an existing folder on a disk with room for it; left as it was.
+        entries: its batches, given how many records of each source were applied.
+
+    Raises:
+        MergeFailedError, CorruptedError, UnreadableError, StoreError: it was not committed.
+    """
     folder = scratch / delta_id
     database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
-    sources = [Source(b.records, b.batch_id, b.batch_id, b.submitted, delta_id) for b in batches]
-    records = sum(batch.accepted for batch in batches)
     try:
         merged = merge_in_child(folder, database, sources, records=records)
         examined = prove(folder, database, sources, records=records, subject=f"new delta {delta_id} of {spec.name}")
@@ -129,10 +171,7 @@ def _try_build(
             run_id=run_id,
             chromadb_version=merged.chromadb_version,
             day=day,
-            batches=tuple(
-                BatchEntry(b.batch_id, b.submitted, b.landing_id, b.accepted, merged.applied[b.batch_id])
-                for b in batches
-            ),
+            batches=entries(merged.applied),
         )
         publish(store, manifest, folder)
         return manifest
@@ -153,3 +192,15 @@ def list_deltas(store: ObjectStore, collection: str, day: str | None = None) -> 
 def load_deltas(store: ObjectStore, refs: Sequence[DeltaRef]) -> list[Manifest]:
     """The manifests of these deltas, in order."""
     return at_once(lambda ref: load_manifest(store, ref.key), refs, threads=16)
+
+
+def readable_deltas(store: ObjectStore, refs: Sequence[DeltaRef]) -> list[Manifest]:
+    """The manifests of these deltas, in order, without those that are damaged, or gone since they were listed."""
+
+    def load(ref: DeltaRef) -> Manifest | None:
+        try:
+            return load_manifest(store, ref.key)
+        except (CorruptedError, ObjectMissingError):
+            return None
+
+    return [manifest for manifest in at_once(load, refs, threads=16) if manifest is not None]

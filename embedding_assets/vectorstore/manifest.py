@@ -11,7 +11,7 @@ import orjson
 
 from embedding_assets.chroma.spec import DatabaseSpec, database_files
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
-from embedding_assets.errors import CorruptedError
+from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
@@ -119,9 +119,15 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
 
     Raises:
         CorruptedError: the object is no manifest, or is another's.
+        ConfigurationError: a newer version of this package wrote it.
     """
     try:
         raw: dict[str, Any] = orjson.loads(data)
+        if type(raw["format"]) is int and raw["format"] > FORMAT:
+            # Not damage: to take it for that would move aside what a newer version wrote.
+            raise ConfigurationError(
+                key, f"has the format {raw['format']}; this version reads {FORMAT}", "Update embedding-assets."
+            )
         if raw["format"] != FORMAT:
             raise ValueError(f"its format is {raw['format']!r}; this version reads {FORMAT}")
         raw.pop(_CHECKSUM)

@@ -93,7 +93,7 @@ def _unjudged(what: DeltaRef | Commit | str, spec: CollectionSpec, level: Level)
         return Verification(verdict, level, "delta", what.id, what.collection, folder)
     if isinstance(what, Commit):
         folder = layout.snapshots(spec.name, what.version)
-        return Verification(verdict, level, "snapshot", what.version, spec.name, folder)
+        return Verification(verdict, level, "snapshot", str(what.version), spec.name, folder)
     folder = what.removesuffix("/" + layout.MANIFEST).strip("/")
     if folder == what.strip("/"):
         return Verification(verdict, level, "legacy", folder, spec.name, folder)

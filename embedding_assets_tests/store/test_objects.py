@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import GenericError
 
 from embedding_assets.errors import (
     ConfigurationError,
@@ -17,7 +18,7 @@ from embedding_assets.errors import (
     StoreUnavailableError,
 )
 from embedding_assets.settings import S3Settings
-from embedding_assets.store.objects import ObjectExistsError, ObjectStore, open_store
+from embedding_assets.store.objects import ObjectExistsError, ObjectStore, open_store, translate
 from embedding_assets_tests.s3_server import BUCKET, S3Server
 
 
@@ -105,12 +106,33 @@ def test_a_reader_cannot_pass_the_write_check(s3: S3Server) -> None:
 
 
 @pytest.mark.s3
+def test_a_reader_cannot_delete(s3: S3Server, s3_store: ObjectStore) -> None:
+    s3_store.put_new("kept", b"1")
+    with pytest.raises(StoreDeniedError):
+        open_store(s3_store.url, s3.reader).delete(["kept"])
+    assert s3_store.exists("kept")
+
+
+def test_a_request_that_took_403_milliseconds_is_not_taken_for_a_refused_one() -> None:
+    slow = GenericError("GET http://127.0.0.1/x in 403.401ms - Server returned status code: 503")
+    assert isinstance(translate("x", slow), StoreUnavailableError)
+    refused = GenericError(
+        "Error performing GET http://127.0.0.1/x in 1.2ms - Server returned status code: 403 Forbidden"
+    )
+    assert isinstance(translate("x", refused), StoreDeniedError)
+
+
+@pytest.mark.s3
 def test_a_bucket_that_is_not_there_is_said_to_be_missing(s3: S3Server) -> None:
     store = open_store("s3://no-such-bucket/p", s3.writer)
-    with pytest.raises(StoreError) as caught:
-        store.check_writable("lines")
-    assert "no-such-bucket" in str(caught.value)
-    assert not isinstance(caught.value, StoreUnavailableError)
+    for attempt in (
+        lambda: store.check_writable("lines"),
+        lambda: list(store.walk("")),
+        lambda: store.folders("lines"),
+    ):
+        with pytest.raises(StoreError, match=r"no-such-bucket.*the bucket does not exist") as caught:
+            attempt()
+        assert not isinstance(caught.value, StoreUnavailableError)
 
 
 def test_a_server_that_does_not_answer_is_trouble_and_not_absence() -> None:

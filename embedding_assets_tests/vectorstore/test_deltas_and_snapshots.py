@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedding_assets.errors import ConfigurationError, CorruptedError, EmbeddingAssetsError, StoreUnavailableError
-from embedding_assets.reading import Collection
-from embedding_assets.settings import Settings
+from embedding_assets.errors import ConfigurationError, CorruptedError, StoreUnavailableError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore import compact as compaction
@@ -24,24 +21,7 @@ from embedding_assets.vectorstore.delta import DeltaFailedError, build_delta, gr
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import verify_files
 from embedding_assets_tests.making import SPEC, landed, numbered
-
-DAY = "2026-03-04"
-
-
-def deliver(store: ObjectStore, folder: Path, batch_id: str, ids: list[str], **how: Any) -> Manifest:
-    """Build one delta of one batch."""
-    batch = landed(folder, batch_id, ids, **how)
-    return build_delta(store, SPEC, DAY, [batch], run_id="test", scratch=folder)
-
-
-def bring_up_to_date(store: ObjectStore, folder: Path) -> Manifest:
-    done = compact(store, SPEC, run_id="test", scratch=folder)
-    assert done is not None
-    return done.manifest
-
-
-def read(store: ObjectStore, folder: Path) -> Collection:
-    return Collection(store, SPEC, Settings("test", store.url, Path("unused"), folder / "cache"))
+from embedding_assets_tests.vectorstore.worlds import DAY, bring_up_to_date, deliver, read
 
 
 def test_a_delta_is_whole_in_the_store_and_says_what_is_in_it(any_store: ObjectStore, tmp_path: Path) -> None:
@@ -228,22 +208,6 @@ def test_after_three_tries_there_is_a_clear_error_and_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir() if path.is_dir() and path.name != "store"] == []
 
 
-@pytest.mark.parametrize("damage", ["delete", "flip"])
-def test_compaction_refuses_a_delta_that_is_not_what_its_manifest_says(
-    folder_store: ObjectStore, tmp_path: Path, damage: str
-) -> None:
-    manifest = deliver(folder_store, tmp_path, "a", numbered(0, 5))
-    key = next(f"{manifest.folder}/{e.path}" for e in manifest.files if e.path.endswith("length.bin"))
-    if damage == "delete":
-        folder_store.delete([key])
-    else:
-        content = bytearray(folder_store.get(key))
-        content[0] ^= 1
-        folder_store.replace(key, bytes(content))
-    with pytest.raises(CorruptedError, match=r"length\.bin"):
-        compact(folder_store, SPEC, run_id="test", scratch=tmp_path)
-
-
 def test_a_reader_never_opens_a_snapshot_that_arrived_damaged(folder_store: ObjectStore, tmp_path: Path) -> None:
     deliver(folder_store, tmp_path, "a", numbered(0, 5))
     manifest = bring_up_to_date(folder_store, tmp_path)
@@ -291,28 +255,3 @@ def test_a_plan_names_what_is_missing_and_changes_nothing(folder_store: ObjectSt
     plan = plan_compaction(folder_store, "lines")
     assert (plan.base, [ref.id for ref in plan.missing], plan.generation) == (None, [manifest.id], 1)
     assert [item.key for item in folder_store.walk("")] == before
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        b"",
-        b"{}",
-        b"[1]",
-        b'{"format": 99}',
-        b"\xff\xfe",
-    ],
-)
-def test_a_damaged_manifest_is_named(folder_store: ObjectStore, tmp_path: Path, change: bytes) -> None:
-    manifest = deliver(folder_store, tmp_path, "a", numbered(0, 5))
-    folder_store.replace(manifest.key, change)
-    with pytest.raises(CorruptedError, match=manifest.id):
-        compact(folder_store, SPEC, run_id="test", scratch=tmp_path)
-
-
-def test_a_manifest_that_names_files_outside_its_folder_is_refused(folder_store: ObjectStore, tmp_path: Path) -> None:
-    manifest = deliver(folder_store, tmp_path, "a", numbered(0, 5))
-    entry = dataclasses.replace(manifest.files[0], path="../../../escape")
-    folder_store.replace(manifest.key, dataclasses.replace(manifest, files=(entry,)).to_bytes())
-    with pytest.raises(EmbeddingAssetsError, match="outside its folder"):
-        compact(folder_store, SPEC, run_id="test", scratch=tmp_path)

@@ -37,7 +37,9 @@ def build_snapshots(catalog: Catalog) -> dg.AssetsDefinition:
         spec = catalog.get(context.partition_key)
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             done = compact(store.open(), spec, run_id=context.run_id, scratch=Path(scratch), log=context.log.info)
-        if done is None:
+        for damage in done.damages if done else ():
+            context.log.warning(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
+        if done is None or done.manifest is None:
             return dg.MaterializeResult(metadata={"note": "there is no delta yet, hence nothing to compact"})
         manifest, merged = done.manifest, done.merged
         return dg.MaterializeResult(
@@ -54,6 +56,9 @@ def build_snapshots(catalog: Catalog) -> dg.AssetsDefinition:
                 "replaced_records": merged.replaced if merged else 0,
                 "merged_deltas": len(done.deltas),
                 "lost_races": done.lost_races,
+                "base": done.base or "nothing",
+                "quarantined": len(done.damages) + sum(one.action == "quarantined" for one in done.adoptions),
+                "adopted_legacy": sum(one.action == "adopted" for one in done.adoptions),
                 "chromadb_version": manifest.chromadb_version,
                 "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
                 "deltas": table(

@@ -1,0 +1,153 @@
+"""Brings together what a compaction merges, checked to the last byte; notes what is damaged and moves nothing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.spec import Source
+from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.commit import log_end
+from embedding_assets.vectorstore.delta import DeltaRef
+from embedding_assets.vectorstore.inventory import list_databases
+from embedding_assets.vectorstore.manifest import Manifest, load_manifest
+from embedding_assets.vectorstore.quarantine import EntryKind, execute_quarantine, plan_quarantine
+from embedding_assets.vectorstore.transfer import at_once, download_files
+from embedding_assets.vectorstore.verification import Verdict
+from embedding_assets.vectorstore.verify import verify
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A database that turned out corrupted.
+
+    Attributes:
+        kind, name, folder: which, and where it was.
+        reason: what is wrong with it.
+        moved: whether its files were moved to the quarantine; otherwise nothing was there any more.
+    """
+
+    kind: EntryKind
+    name: str
+    folder: str
+    reason: str
+    moved: bool = False
+
+
+@dataclass
+class Gathered:
+    """What a compaction works with.
+
+    Attributes:
+        end: the last generation that was taken when it was looked at.
+        generation: the one to be committed.
+        base: the snapshot to start from; None: from nothing.
+        base_folder: its files; the merge may change them.
+        base_source: another copy, which stays as it is, for the proof.
+        deltas: manifests of what is merged, in order; their files lie in `sources`.
+        damages: what cannot be used, and why.
+    """
+
+    end: int
+    generation: int
+    base: Manifest | None = None
+    base_folder: Path | None = None
+    base_source: Source | None = None
+    deltas: list[Manifest] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
+
+
+def gather(store: ObjectStore, collection: str, work: Path, *, from_nothing: bool = False) -> Gathered:
+    """Download the newest whole snapshot, and every committed delta that it lacks and that is whole.
+
+    Args:
+        store, collection: whose.
+        work: an empty folder on a disk with room for two snapshots and the deltas.
+        from_nothing: merge all deltas, whatever snapshots there are.
+
+    Raises:
+        StoreError: something could not be read just now; that says nothing of it.
+    """
+    end = log_end(store, collection)
+    found = Gathered(end.generation, end.generation + 1)
+    for base in [] if from_nothing else bases(store, collection, end):
+        folder = work / "snapshot"
+        try:
+            if base.manifest is None:
+                raise CorruptedError(base.version, base.problem, "")
+            download_files(store, base.manifest, folder)
+        except CorruptedError as error:
+            place = layout.snapshots(collection, base.version)
+            found.damages.append(Damage("snapshot", base.version, place, error.reason))
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        found.base, found.base_folder = base.manifest, folder
+        found.base_source = Source(shutil.copytree(folder, work / "base"), base.version)
+        # Where the log is lost, the version may be of a later generation than the log's end.
+        found.generation = max(found.generation, base.commit.generation + 1)
+        break
+    inside = set(found.base.deltas) if found.base else set()
+    refs = [d.ref(collection) for d in list_databases(store, collection).deltas if d.name not in inside]
+    for ref, result in zip(refs, at_once(lambda ref: _load(store, ref), refs, threads=16), strict=True):
+        if result is None:
+            continue
+        folder = work / "deltas" / ref.id
+        try:
+            if isinstance(result, CorruptedError):
+                raise result
+            download_files(store, result, folder)
+        except CorruptedError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            # Whoever deletes a delta or moves it aside takes its manifest first; then it is nobody's damage.
+            if store.exists(ref.key):
+                found.damages.append(Damage("delta", ref.id, ref.key.rpartition("/")[0], error.reason))
+            continue
+        found.deltas.append(result)
+        found.sources.append(Source(folder, ref.id))
+    return found
+
+
+def find_culprits(store: ObjectStore, spec: CollectionSpec, gathered: Gathered, scratch: Path) -> list[Damage]:
+    """Which of the gathered databases are corrupted although every byte of them is as their manifests say."""
+    culprits = []
+    for manifest in [*([gathered.base] if gathered.base else []), *gathered.deltas]:
+        verdict = verify(store, manifest.key, spec, level="full", scratch=scratch).verdict
+        if verdict.kind == "corrupted" and store.exists(manifest.key):
+            culprits.append(Damage(manifest.kind, manifest.id, manifest.folder, verdict.reason))
+    return culprits
+
+
+def move_aside(store: ObjectStore, collection: str, damages: list[Damage], end: int, run_id: str) -> list[Damage]:
+    """Move damaged databases to the quarantine.
+
+    Snapshots only while the log still ends where it did when they were read: old versions may be deleted as soon as
+    there is a newer one, and what is being deleted looks damaged.
+
+    Returns:
+        The damages, with what became of them; those of snapshots left out where the log has moved on.
+    """
+    done = []
+    for damage in damages:
+        if damage.kind == "snapshot" and log_end(store, collection).generation != end:
+            continue
+        verdict = Verdict("corrupted", damage.reason)
+        plan = plan_quarantine(store, collection, damage.kind, damage.name, damage.folder, verdict, run_id)
+        moved = execute_quarantine(store, plan) is not None
+        done.append(Damage(damage.kind, damage.name, damage.folder, damage.reason, moved))
+    return done
+
+
+def _load(store: ObjectStore, ref: DeltaRef) -> Manifest | CorruptedError | None:
+    """A delta's manifest, or what is wrong with it; None where it is gone."""
+    try:
+        return load_manifest(store, ref.key)
+    except ObjectMissingError:
+        return None
+    except CorruptedError as error:
+        return error

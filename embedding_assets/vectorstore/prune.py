@@ -1,0 +1,181 @@
+"""Removes what nobody needs any more: what dead writers left behind, and old snapshot versions.
+
+Nothing that has been committed and counts is touched, nothing young is (its writer may still be at it), and everything
+is looked at once more right before it goes. What cannot be deleted is left for the next time: garbage is no error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from embedding_assets.errors import CorruptedError, StoreError
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.commit import LogEnd, history, load_commit, load_snapshot, log_end
+from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, take_inventory
+from embedding_assets.vectorstore.quarantine import delete_database
+
+GRACE = timedelta(hours=24)
+KEEP = 5
+_WRITE_CHECK = ".write-check-"
+
+GarbageKind = Literal[
+    "unfinished delta", "unfinished snapshot", "unfinished landing", "lost race", "old", "write check"
+]
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something to be removed, and why."""
+
+    kind: GarbageKind
+    folder: StoredFolder
+    reason: str
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What pruning would remove.
+
+    Attributes:
+        collection: whose.
+        garbage: what would go.
+        kept: key prefix -> why, for what looks like garbage and stays.
+        grace: nothing younger is touched, by the store's own timestamps.
+        keep: so many of the newest versions stay.
+    """
+
+    collection: str
+    garbage: tuple[Garbage, ...]
+    kept: dict[str, str]
+    grace: timedelta
+    keep: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that would be freed."""
+        return sum(one.folder.size for one in self.garbage)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed; what was spared because it was not as planned any more; what the store did not delete."""
+
+    removed: tuple[Garbage, ...]
+    spared: tuple[Garbage, ...]
+    failed: dict[str, str]
+
+
+def plan_prune(
+    store: ObjectStore, collection: str, *, keep: int = KEEP, grace: timedelta = GRACE, at: datetime | None = None
+) -> PrunePlan:
+    """What can be removed.
+
+    Args:
+        store, collection: whose.
+        keep: so many of the newest committed versions stay, the current one among them.
+        grace: how old unfinished things must be.
+        at: the time that counts as now.
+    """
+    if keep < 1:
+        raise ValueError("the current version is always kept: keep at least 1")
+    now = at or layout.now()
+    inventory = take_inventory(store, collection)
+    end = log_end(store, collection)
+    found = [
+        *_unfinished(inventory, end),
+        *_lost_races(store, collection, inventory, end),
+        *_old_versions(store, collection, inventory, end, keep),
+    ]
+    garbage, kept = [], {}
+    for one in found:
+        # What is old was committed and replaced long since; what is unfinished may be somebody's work.
+        if one.kind != "old" and now - one.folder.modified < grace:
+            kept[one.folder.prefix] = f"{one.kind}, but younger than {grace}"
+        else:
+            garbage.append(one)
+    return PrunePlan(collection, tuple(garbage), kept, grace, keep)
+
+
+def execute_prune(store: ObjectStore, plan: PrunePlan) -> Pruned:
+    """Remove it, looking at each once more; what the store does not delete is left for the next time."""
+    removed, spared, failed = [], [], {}
+    for one in plan.garbage:
+        try:
+            if _still(store, plan, one):
+                delete_database(store, one.folder.prefix, one.folder.keys)
+                removed.append(one)
+            else:
+                spared.append(one)
+        except StoreError as error:
+            failed[one.folder.prefix] = str(error)
+    return Pruned(tuple(removed), tuple(spared), failed)
+
+
+def _unfinished(inventory: Inventory, end: LogEnd) -> list[Garbage]:
+    # A current version without manifest is damaged, and compaction's to move aside.
+    current = end.head.version if end.head else None
+    versions = [version for version in inventory.unfinished_snapshots if version.name != current]
+    checks = [StoredFolder(i.key, i.key, (i,)) for i in inventory.strays if _WRITE_CHECK in i.key]
+    return [
+        *(Garbage("unfinished delta", f, "it has no manifest") for f in inventory.unfinished_deltas),
+        *(Garbage("unfinished snapshot", f, "it has no manifest") for f in versions),
+        *(Garbage("unfinished landing", f, "it has no manifest") for f in inventory.unfinished_landings),
+        *(Garbage("write check", f, "it was only written to see whether it can be") for f in checks),
+    ]
+
+
+def _lost_races(store: ObjectStore, collection: str, inventory: Inventory, end: LogEnd) -> list[Garbage]:
+    """Whole versions that no commit names. Where the log is lost or damaged at its end, they may be what is left."""
+    if end.commit is None or end.commit.generation != end.generation:
+        return []
+    found = []
+    for version in inventory.snapshots:
+        generation = layout.generation_of(version.name) or 0
+        commit = load_commit(store, collection, generation)
+        if generation <= end.generation + 1 and (commit is None or commit.version != version.name):
+            reason = f"generation {generation} is {commit.version}" if commit else "it was never committed"
+            found.append(Garbage("lost race", version, reason))
+    return found
+
+
+def _old_versions(store: ObjectStore, collection: str, inventory: Inventory, end: LogEnd, keep: int) -> list[Garbage]:
+    """Committed versions beyond the newest ones, provided that the current one seems whole."""
+    if end.head is None or end.head.generation != end.generation:
+        return []
+    there = {version.name: version for version in inventory.snapshots}
+    try:
+        manifest = load_snapshot(store, collection, end.head)
+    except CorruptedError:
+        return []
+    sizes = {item.key: item.size for version in inventory.snapshots for item in version.objects}
+    if any(sizes.get(f"{manifest.folder}/{entry.path}") != entry.size for entry in manifest.files):
+        return []  # the older ones are what it would be healed from
+    committed = [str(c.version) for c in history(store, collection) if c.version in there]
+    # Those from before a reset count for nothing any more.
+    before = [v for v in there if v not in committed and _is_committed(store, collection, v)]
+    old = [*committed[keep:], *before]
+    return [Garbage("old", there[v], f"{keep} newer versions are there") for v in old if v != manifest.id]
+
+
+def _is_committed(store: ObjectStore, collection: str, version: str) -> bool:
+    commit = load_commit(store, collection, layout.generation_of(version) or 0)
+    return commit is not None and commit.version == version
+
+
+def _still(store: ObjectStore, plan: PrunePlan, one: Garbage) -> bool:
+    """Whether it is garbage still: no object of it is new, above all no manifest, and nothing makes it current."""
+    now = list(store.walk(one.folder.prefix)) if one.kind != "write check" else list(one.folder.objects)
+    if {(i.key, i.modified) for i in now} - {(i.key, i.modified) for i in one.folder.objects}:
+        return False
+    if one.kind not in ("old", "lost race"):
+        return True
+    end = log_end(store, plan.collection)
+    if end.head is None or end.head.generation != end.generation or end.head.version == one.folder.name:
+        return False
+    if one.kind == "lost race":
+        return not _is_committed(store, plan.collection, one.folder.name)
+    newest = [str(commit.version) for commit in history(store, plan.collection)]
+    return one.folder.name not in newest[: plan.keep]

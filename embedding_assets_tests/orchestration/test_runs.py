@@ -1,0 +1,269 @@
+"""Materializing as a user does: what the runs do, what their metadata and checks say, and how they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from embedding_assets.batches.files import encode, read_parquet, store_file, write_parquet
+from embedding_assets.batches.landing import newest_landings
+from embedding_assets.sandbox import BatchFault, LineFault, Sandbox
+from embedding_assets.store import layout
+from embedding_assets.vectorstore.delta import list_deltas, load_deltas
+from embedding_assets_tests.cells import Cell, contents, flip, receipt_lines
+from embedding_assets_tests.orchestration.deployment import Deployment, checks, metadata, plain, started, trouble
+from embedding_assets_tests.sandbox import asking
+
+pytestmark = [pytest.mark.dagster, pytest.mark.service]
+
+
+def test_a_cell_and_then_its_collection_materialize_and_say_what_was_found(fresh: Deployment) -> None:
+    asked = fresh.run_cell("embedding_requests")
+    assert asked.success
+    said = metadata(asked, "embedding_requests")
+    assert (said["submitted_records"], said["submitted_batches"], said["known_documents"]) == (20, 2, 0)
+    assert [(row["records"], row["attempt"], row["action"]) for row in said["batches"]] == [(10, 1, "submitted")] * 2
+
+    fresh.cell.wait()
+    landed = fresh.run_cell("batch_results", "deltas")
+    assert landed.success
+    said = metadata(landed, "batch_results")
+    assert (said["landed_batches"], said["accepted_records"], said["rejected_records"]) == (2, 20, 0)
+    assert said["tokens"] > 0
+    assert {(row["state"], row["status"], row["accepted"]) for row in said["batches"]} == {("landed", "completed", 10)}
+    said = metadata(landed, "deltas")
+    assert (said["built_deltas"], said["built_records"], said["deltas_of_cell"]) == (1, 20, 1)
+    (delta,) = said["deltas"]
+    assert (delta["new"], delta["records"], delta["batches"]) == (True, 20, 2)
+
+    compacted = fresh.run_compaction()
+    assert compacted.success
+    said = metadata(compacted, "snapshots")
+    assert (said["records"], said["added_records"], said["generation"], said["parent"]) == (20, 20, 1, "none")
+    assert [row["delta"] for row in said["deltas"]] == [delta["delta"]]
+    with fresh.cell.read() as lines:
+        assert (lines.version, lines.count()) == (said["version"], 20)
+
+    partitions = {
+        str(event.asset_key): event.partition
+        for result in fresh.results
+        for event in result.get_asset_materialization_events()
+    }
+    assert set(partitions.values()) == {fresh.cell_partition, fresh.cell.spec.name}
+
+
+def test_each_declared_check_is_evaluated_once_passes_and_carries_its_partition(complete: Deployment) -> None:
+    declared = {key.name for one in complete.definitions.asset_checks or () for key in one.check_keys}
+    results = [complete.run_cell(), complete.run_compaction()]
+    evaluated: dict[str, dg.AssetCheckEvaluation] = {}
+    for result in results:
+        assert result.success
+        assert not evaluated.keys() & checks(result).keys()
+        evaluated |= checks(result)
+    assert evaluated.keys() == declared
+    assert all(evaluation.passed for evaluation in evaluated.values())
+    name = complete.cell.spec.name
+    assert {check: evaluation.partition for check, evaluation in evaluated.items()} == {
+        "results_are_complete": complete.cell_partition,
+        "deltas_are_whole": complete.cell_partition,
+        "snapshot_is_whole": name,
+    }
+    assert plain(evaluated["results_are_complete"].metadata)["requested"] == 20
+    assert plain(evaluated["deltas_are_whole"].metadata)["verdicts"][0]["verdict"] == "valid"
+    assert plain(evaluated["snapshot_is_whole"].metadata)["accepted"] == 20
+
+
+def test_materializing_everything_again_changes_no_object_in_the_store(complete: Deployment) -> None:
+    before = contents(complete.cell.store)
+    result = complete.run_cell()
+    assert result.success
+    assert metadata(result, "embedding_requests")["submitted_batches"] == 0
+    assert metadata(result, "embedding_requests")["known_documents"] == 20
+    assert metadata(result, "batch_results")["batches_with_a_delta"] == 2
+    assert metadata(result, "deltas")["built_deltas"] == 0
+    result = complete.run_compaction()
+    assert metadata(result, "snapshots")["note"] == "the snapshot lacked nothing; it is unchanged"
+    assert contents(complete.cell.store) == before
+
+
+def test_an_empty_cell_and_a_collection_without_deltas_materialize(fresh: Deployment) -> None:
+    fresh.cell.write({})
+    assert fresh.run_cell().success
+    result = fresh.run_compaction()
+    assert result.success
+    assert metadata(result, "snapshots")["note"] == "there is no delta yet, hence nothing to compact"
+    assert checks(result)["snapshot_is_whole"].passed
+
+
+def test_batches_that_are_not_finished_are_pending_and_no_failure(fresh: Deployment) -> None:
+    fresh.cell.sandbox.set_fault(BatchFault(seconds=600, times=2, metadata={"collection": fresh.cell.spec.name}))
+    result = fresh.run_cell()
+    assert result.success
+    assert metadata(result, "batch_results")["pending_batches"] == 2
+    assert "20 are pending" in (checks(result)["results_are_complete"].description or "")
+    for batch_id in fresh.cell.batch_ids():
+        fresh.cell.api.cancel(batch_id)
+
+
+def test_rejected_records_are_a_warning_by_name(fresh: Deployment) -> None:
+    fresh.cell.sandbox.set_fault(
+        BatchFault(
+            times=None,
+            lines=(LineFault("zero_vector", custom_ids=("line-00013",)),),
+            metadata={"collection": fresh.cell.spec.name},
+        )
+    )
+    for _ in range(fresh.cell.spec.attempts):
+        assert fresh.run_cell("embedding_requests").success
+        fresh.cell.wait()
+        result = fresh.run_cell("batch_results", "deltas")
+        assert result.success
+    check = checks(result)["results_are_complete"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    (rejection,) = plain(check.metadata)["rejections"]
+    assert rejection["name"] == "line-00013"
+    assert "zero" in rejection["reason"]
+    assert checks(result)["deltas_are_whole"].passed
+
+
+def test_documents_that_cannot_be_asked_are_named(fresh: Deployment) -> None:
+    path = fresh.cell.folder / "documents" / f"{fresh.cell.day}.jsonl"
+    path.write_text(path.read_text() + '{"id": "line-00099", "text": ""}\n')
+    result = fresh.run_cell("embedding_requests")
+    assert result.success
+    said = metadata(result, "embedding_requests")
+    assert (said["submitted_records"], said["refused_documents"]) == (20, 1)
+    assert said["refused"] == [{"document": f"{path}:21", "reason": "the text is empty"}]
+
+
+def shorten_a_list_of_accepted_ids(deployment: Deployment, folder: Path) -> str:
+    """A landing that forgot one of its records, with checksums that fit, as a mistake in a program would leave it."""
+    cell = deployment.cell
+    landing = newest_landings(cell.store, cell.spec.name, cell.day)[0]
+    ids = read_parquet(cell.store, landing.folder, landing.accepted_file)
+    path = write_parquet(ids.slice(1), folder / landing.accepted_file.name)
+    forged = replace(landing, accepted_file=store_file(cell.store, landing.folder, path))
+    cell.store.replace(f"{landing.folder}/{layout.MANIFEST}", encode(forged))
+    return str(ids.column("id")[0])
+
+
+def test_results_that_do_not_add_up_fail_the_run_and_nothing_is_built_of_them(
+    landed_only: Deployment, tmp_path: Path
+) -> None:
+    forgotten = shorten_a_list_of_accepted_ids(landed_only, tmp_path)
+    before = contents(landed_only.cell.store)
+    result = landed_only.run_cell("batch_results", "deltas")
+    assert not result.success
+    check = checks(result)["results_are_complete"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "1 of 20 records are unaccounted for" in (check.description or "")
+    assert plain(check.metadata)["unaccounted_ids"] == [forgotten]
+    assert "deltas" not in started(result)
+    assert contents(landed_only.cell.store) == before
+
+
+def test_a_delta_damaged_in_the_store_fails_the_check_and_is_not_compacted(complete: Deployment) -> None:
+    cell = complete.cell
+    cell.write(receipt_lines(25))
+    (built,) = cell.deliver().built
+    flip(cell.store, f"{built.folder}/chroma.sqlite3")
+    result = complete.run_cell("deltas")
+    assert not result.success
+    check = checks(result)["deltas_are_whole"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert built.id in (check.description or "")
+    assert "chroma.sqlite3 is not the one in the manifest" in (check.description or "")
+    assert {row["delta"]: row["verdict"] for row in plain(check.metadata)["verdicts"]}[built.id] == "corrupted"
+
+    before = contents(cell.store)
+    result = complete.run_compaction()
+    assert not result.success
+    assert f"delta {built.id}" in trouble(result)
+    assert "chroma.sqlite3 has another checksum" in trouble(result)
+    assert "snapshot_is_whole" not in checks(result)
+    assert contents(cell.store) == before
+    with cell.read() as lines:
+        assert lines.count() == 20
+
+
+def test_a_delta_whose_manifest_is_damaged_is_named_and_its_batches_are_built_anew(complete: Deployment) -> None:
+    cell = complete.cell
+    (broken,) = load_deltas(cell.store, list_deltas(cell.store, cell.spec.name, cell.day))
+    cell.store.replace(broken.key, b"{")
+    result = complete.run_cell()
+    assert metadata(result, "deltas")["built_records"] == 20
+    assert not result.success
+    check = checks(result)["deltas_are_whole"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert f"delta {broken.id}: the manifest is damaged" in (check.description or "")
+    assert not complete.tick("finished_batches").requests
+    result = complete.run_cell()
+    assert metadata(result, "deltas")["built_deltas"] == 0
+
+
+def lose_a_file(deployment: Deployment) -> None:
+    store, name = deployment.cell.store, deployment.cell.spec.name
+    store.delete([i.key for i in store.walk(layout.snapshots(name)) if i.key.endswith("/length.bin")])
+
+
+def lose_the_manifest(deployment: Deployment) -> None:
+    store, name = deployment.cell.store, deployment.cell.spec.name
+    store.delete([i.key for i in store.walk(layout.snapshots(name)) if i.key.endswith(f"/{layout.MANIFEST}")])
+
+
+@pytest.mark.parametrize(("damage", "said"), [(lose_a_file, "length.bin is missing"), (lose_the_manifest, "is gone")])
+def test_a_damaged_snapshot_fails_the_run(
+    complete: Deployment, damage: Callable[[Deployment], None], said: str
+) -> None:
+    damage(complete)
+    result = complete.run_compaction()
+    assert not result.success
+    evaluated = checks(result)
+    if "snapshot_is_whole" in evaluated:
+        assert not evaluated["snapshot_is_whole"].passed
+        assert said in (evaluated["snapshot_is_whole"].description or "")
+    else:
+        assert said in trouble(result)
+
+
+def test_batch_ids_in_the_run_config_are_polled_and_no_others(complete: Deployment) -> None:
+    first, second = complete.cell.batch_ids()
+    result = complete.run_cell("batch_results", batch_ids=[second])
+    assert result.success
+    states = {row["batch"]: row["state"] for row in metadata(result, "batch_results")["batches"]}
+    assert states == {first: "skipped", second: "unchanged"}
+
+
+def test_batch_ids_that_the_cell_does_not_have_fail_the_run_by_name(complete: Deployment) -> None:
+    result = complete.run_cell("batch_results", batch_ids=["batch_of_another_day"])
+    assert not result.success
+    assert "has no batches batch_of_another_day" in trouble(result)
+
+
+def test_a_run_says_which_run_wrote_a_delta(landed_only: Deployment) -> None:
+    result = landed_only.run_cell("deltas")
+    cell = landed_only.cell
+    (manifest,) = load_deltas(cell.store, list_deltas(cell.store, cell.spec.name, cell.day))
+    assert manifest.run_id == result.run_id
+
+
+def test_a_batch_of_another_program_is_found_landed_and_searched(
+    sandbox: Sandbox, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    cell = Cell.make(sandbox, tmp_path, documents=None, custom_id="SHELF#{shelf:int}#GOOD#{good:int}")
+    lines = [asking.line(f"SHELF#7#GOOD#{n}", f"jar {n} of honey", dimensions=64) for n in range(6)]
+    batch = asking.run(sandbox, lines, metadata={"collection": cell.spec.name})
+    deployment = Deployment.of(replace(cell, day=layout.day_of(batch.created_at)), instance)
+    result = deployment.run_cell()
+    assert result.success
+    assert metadata(result, "embedding_requests")["found_batches"] == 1
+    assert metadata(result, "batch_results")["accepted_records"] == 6
+    assert deployment.run_compaction().success
+    with cell.read() as found:
+        (record,) = found.query("jar 4 of honey", n=1)
+        assert (record.id, record.batch_id) == ("SHELF#7#GOOD#4", batch.id)
+        assert record.metadata == {"shelf": 7, "good": 4}

@@ -1,0 +1,200 @@
+"""Deltas, snapshots and legacy folders for tests, ways to damage them, and a store that dies."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import numpy as np
+
+from embedding_assets.reading import Collection
+from embedding_assets.settings import Settings
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore, StoredObject
+from embedding_assets.vectorstore.commit import head, load_snapshot
+from embedding_assets.vectorstore.compact import Compaction, compact
+from embedding_assets.vectorstore.delta import build_delta, list_deltas
+from embedding_assets.vectorstore.manifest import Manifest
+from embedding_assets.vectorstore.transfer import verify_files
+from embedding_assets_tests.making import SPEC, landed, make_records
+
+DAY = "2026-03-04"
+LEGACY = "lines/delta/lines/receipt_lines/3f2b8a52-9a0c-4ad5-8c57-6a7d8a1c9d10"
+LATEST = "lines/snapshot/latest"
+_numbers = itertools.count()
+
+
+def deliver(store: ObjectStore, folder: Path, batch_id: str, ids: list[str], **how: Any) -> Manifest:
+    """Build one delta of one batch."""
+    batch = landed(folder, batch_id, ids, **how)
+    return build_delta(store, SPEC, DAY, [batch], run_id="test", scratch=folder)
+
+
+def heal(store: ObjectStore, folder: Path, **how: Any) -> Compaction:
+    """Compact; there must be something."""
+    done = compact(store, SPEC, run_id="healer", scratch=folder, **how)
+    assert done is not None
+    return done
+
+
+def bring_up_to_date(store: ObjectStore, folder: Path) -> Manifest:
+    """Compact; the snapshot that is current then."""
+    manifest = heal(store, folder).manifest
+    assert manifest is not None
+    return manifest
+
+
+def read(store: ObjectStore, folder: Path) -> Collection:
+    """Open the current snapshot as a program would."""
+    return Collection(store, SPEC, Settings("test", store.url, Path("unused"), folder / "cache"))
+
+
+def held(store: ObjectStore, folder: Path) -> dict[str, str]:
+    """Id -> batch of all records that a reader with an empty cache sees."""
+    with read(store, folder / f"reader-{next(_numbers)}") as lines:
+        records = lines.get()
+        assert lines.count() == len(records)
+        return {record.id: record.batch_id for record in records}
+
+
+def assert_whole(store: ObjectStore) -> Manifest:
+    """The current snapshot is what its manifest says, and the pointer names it."""
+    commit = head(store, "lines")
+    assert commit is not None
+    manifest = load_snapshot(store, "lines", commit)
+    verify_files(store, manifest)
+    assert store.get(layout.pointer("lines")).decode() == manifest.id
+    return manifest
+
+
+def keys(store: ObjectStore, prefix: str = "lines") -> list[str]:
+    """All keys below a folder."""
+    return [item.key for item in store.walk(prefix)]
+
+
+def delta_ids(store: ObjectStore) -> set[str]:
+    """The committed deltas."""
+    return {ref.id for ref in list_deltas(store, "lines")}
+
+
+def legacy(
+    store: ObjectStore, folder: Path, prefix: str, ids: Sequence[str], *, name: str = "lines", how: str = "whole"
+) -> None:
+    """A plain ChromaDB folder as older systems uploaded it, without manifest; or uploaded while it was written."""
+    made = folder / f"legacy-{next(_numbers)}"
+    records = make_records(ids, seed=77, text="legacy")
+    client = chromadb.PersistentClient(str(made), settings=chromadb.config.Settings(anonymized_telemetry=False))
+    collection = client.create_collection(name, embedding_function=None, configuration={"hnsw": {"space": "cosine"}})
+    collection.add(ids=records.ids, embeddings=np.asarray(records.embeddings), documents=records.documents)
+    client.close()
+    for path in sorted(made.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            if how == "torn" and path.name == "chroma.sqlite3":
+                data = data[: len(data) // 2]
+            store.replace(f"{prefix}/{path.relative_to(made).as_posix()}", data)
+
+
+def file_of(manifest: Manifest, name: str) -> str:
+    """The key of a database's file."""
+    return next(f"{manifest.folder}/{e.path}" for e in manifest.files if e.path.endswith(name))
+
+
+def flip(store: ObjectStore, key: str) -> None:
+    """Change one byte of an object."""
+    content = bytearray(store.get(key))
+    content[len(content) // 2] ^= 1
+    store.replace(key, bytes(content))
+
+
+Damage = Callable[[ObjectStore, Manifest], None]
+DAMAGES: dict[str, Damage] = {
+    "index file flipped": lambda store, m: flip(store, file_of(m, "data_level0.bin")),
+    "sqlite cut": lambda store, m: store.replace(
+        file_of(m, "chroma.sqlite3"), store.get(file_of(m, "chroma.sqlite3"))[:5000]
+    ),
+    "file missing": lambda store, m: store.delete([file_of(m, "chroma.sqlite3")]),
+    "manifest garbage": lambda store, m: store.replace(m.key, b"\xff{garbage"),
+    "manifest empty": lambda store, m: store.replace(m.key, b""),
+    "manifest of another": lambda store, m: store.replace(m.key, m.to_bytes().replace(m.id.encode(), b"another")),
+    "manifest outside": lambda store, m: store.replace(m.key, m.to_bytes().replace(b"chroma.sqlite3", b"../escape")),
+    "manifest changed": lambda store, m: flip(store, m.key),
+}
+
+
+class Killed(BaseException):
+    """The process is gone: no handler for exceptions runs on its account, and nothing reaches the store any more."""
+
+
+class DyingStore(ObjectStore):
+    """Dies before its n-th operation, and stays dead; deleting many objects is many operations."""
+
+    def __init__(self, store: ObjectStore, dies_at: int | None = None) -> None:
+        super().__init__(store._backend, store.url)
+        self.done = 0
+        self.dies_at = dies_at
+        self.names: list[str] = []
+        self._lock = threading.Lock()
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            if self.dies_at is not None and self.done >= self.dies_at:
+                raise Killed(name)
+            self.done += 1
+            self.names.append(name)
+
+    def put_new(self, key: str, data: bytes) -> None:
+        self._count(f"put {key}")
+        super().put_new(key, data)
+
+    def replace(self, key: str, data: bytes) -> None:
+        self._count(f"replace {key}")
+        super().replace(key, data)
+
+    def upload(self, key: str, path: Path) -> None:
+        self._count(f"upload {key}")
+        super().upload(key, path)
+
+    def copy(self, source: str, target: str) -> None:
+        self._count(f"copy {source}")
+        super().copy(source, target)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._count(f"delete {key}")
+            super().delete([key])
+
+
+class DyingReader(DyingStore):
+    """Dies at reading operations as well."""
+
+    def get(self, key: str) -> bytes:
+        self._count(f"get {key}")
+        return super().get(key)
+
+    def exists(self, key: str) -> bool:
+        self._count(f"head {key}")
+        return super().exists(key)
+
+    def _stream(self, key: str) -> Iterator[bytes]:
+        self._count(f"read {key}")
+        return super()._stream(key)
+
+    def walk(self, prefix: str, after: str | None = None) -> Iterator[StoredObject]:
+        self._count(f"list {prefix}")
+        return super().walk(prefix, after)
+
+    def folders(self, prefix: str) -> list[str]:
+        self._count(f"list {prefix}")
+        return super().folders(prefix)
+
+
+def copied(store: ObjectStore, target: ObjectStore) -> ObjectStore:
+    """Put a copy of everything into another store."""
+    for item in store.walk(""):
+        target.replace(item.key, store.get(item.key))
+    return target
