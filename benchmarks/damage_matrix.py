@@ -93,7 +93,7 @@ def _cases(subject: Subject) -> list[Case]:
         return [
             case
             for case in cases
-            if {**subject.files, **case.change} != subject.older and not (alone and case.kind == "swapped")
+            if {**subject.files, **case.change} != subject.older and not (alone and case.kind in ("swapped", "stale"))
         ]
     assert subject.other_manifest is not None
     fitting = [with_fitting_manifest(case, subject.files, subject.manifest) for case in cases]
