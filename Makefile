@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint clean clean-demo
+.PHONY: help setup demo dev test lint damage-matrix clean clean-demo
 
 help:  ## What there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## A virtual environment with the pinned dependencies
 
@@ -37,6 +37,9 @@ lint: $(READY)  ## Linters and type checker alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+damage-matrix: $(READY)  ## Every kind of damage to every file of every kind of database: is it found?
+	$(BIN)/python benchmarks/damage_matrix.py
 
 clean-demo:  ## Forget the demo's data
 	rm -rf .demo

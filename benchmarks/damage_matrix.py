@@ -21,8 +21,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections import Counter, defaultdict
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,14 +32,37 @@ from reader_view import ReaderView
 
 from embedding_assets.vectorstore.verify import verify
 
+SHORT = {  # the kinds of damage as the table's columns call them
+    "deleted": "gone",
+    "emptied": "empty",
+    "truncated": "cut",
+    "bit flipped": "bits",
+    "block zeroed": "zeros",
+    "block of garbage": "junk",
+    "swapped": "swap",
+    "stale": "stale",
+    "graph cut": "graph",
+    "rows lost": "rows",
+    "manifest missing": "gone",
+    "manifest edited": "edit",
+    "edited, checksum re-made": "forge",
+    "with a manifest that fits": "fit",
+}
+
+LEGEND = """
+gone = deleted, cut = truncated, bits = one bit flipped, junk = a block of random bytes, swap = of another database,
+stale = of an earlier time, graph = an index without links, rows = lost from SQLite, edit = a field of the manifest,
+forge = the same with its checksum made anew, fit = any of these with a manifest whose files fit"""
+
 
 @dataclass
 class Tally:
     """What came of the cases of one kind of database."""
 
     kind: str
-    cells: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    cells: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     apart: Counter[str] = field(default_factory=Counter)
+    values: Counter[str] = field(default_factory=Counter)
     baseline: int = 0
     crashes: int = 0
     missed: list[str] = field(default_factory=list)
@@ -65,7 +88,13 @@ def _cases(subject: Subject) -> list[Case]:
     seed = sum(map(ord, subject.kind))
     cases = list(damages(subject.files, subject.sibling, subject.older, seed))
     if subject.manifest is None:
-        return cases
+        # A whole database of another time, or where SQLite's file is all that there is another one, is no damage.
+        alone = not any(path.endswith("index_metadata.pickle") for path in subject.files)
+        return [
+            case
+            for case in cases
+            if {**subject.files, **case.change} != subject.older and not (alone and case.kind in ("swapped", "stale"))
+        ]
     assert subject.other_manifest is not None
     fitting = [with_fitting_manifest(case, subject.files, subject.manifest) for case in cases]
     return [
@@ -92,7 +121,7 @@ class _Runner:
             harmless = self.subject.manifest is None and MANIFEST not in case.change and self._reads_as_before(case)
             if harmless:
                 return
-            cell = self.tally.cells[case.file, case.kind]
+            cell = self.tally.cells.setdefault((case.file, SHORT[case.kind]), [0, 0])
             cell[1] += 1
             cell[0] += verdict == "corrupted"
             self.tally.crashes += verdict == "crash"
@@ -112,7 +141,7 @@ class _Runner:
                 )  # fmt: skip
             except BaseException as error:
                 return "crash", repr(error)
-            if found.verdict.kind != "valid" or found.level == "full":
+            if found.verdict.kind == "corrupted" or found.level == "full":
                 break
         return found.verdict.kind, found.verdict.reason
 
@@ -120,17 +149,20 @@ class _Runner:
         """Whether no check without checksums could tell: nothing that a reader gets, or another possible value."""
         if self.subject.manifest is not None and case.kind != "with a manifest that fits":
             return False
-        return self._reads_as_before(case) or self._another_value()
+        return self._reads_as_before(case) or self._another_value(case)
 
     def _reads_as_before(self, case: Case) -> bool:
         same = bool(self._ask("view") == self.before)
         self.tally.apart["reads as before"] += same
         return same
 
-    def _another_value(self) -> bool:
+    def _another_value(self, case: Case) -> bool:
+        """Whether all ids and documents are as before, and the rest is what a whole database could hold as well."""
         view = self._ask("view")
         other = self.subject.manifest is None and view is not None and view[0] == self.before[0]
-        self.tally.apart["another possible value"] += bool(other)
+        if other:
+            self.tally.apart["another possible value"] += 1
+            self.tally.values[f"{case.file} {SHORT[case.kind]}"] += 1
         return bool(other)
 
     def _ask(self, question: str):  # type: ignore[no-untyped-def]
@@ -190,24 +222,31 @@ def main() -> int:
             pool.submit(run_healthy, first, min(first + step, arguments.healthy), f"{home}/healthy")
             for first in range(0, arguments.healthy, step)
         ]
-        tallies = [future.result() for future in kinds]
+        tallies = []
+        for future in as_completed(kinds):
+            tallies.append(future.result())
+            print_table(tallies[-1])
         healths = [future.result() for future in whole]
     return report(tallies, healths)
 
 
+def print_table(tally: Tally) -> None:
+    """One kind's table: files by damages, detected/cases."""
+    rows = list(dict.fromkeys(file for file, _ in tally.cells))
+    used = {kind for _, kind in tally.cells}
+    columns = [kind for kind in dict.fromkeys(SHORT.values()) if kind in used]
+    apart = ", ".join(f"{count} {what}" for what, count in tally.apart.items()) or "none"
+    print(f"\n{tally.kind} ({tally.seconds:.0f} s; no cases: {apart})")
+    width = max(len(row) for row in rows)
+    print(" " * width + "".join(f"  {column:>5}" for column in columns))
+    for row in rows:
+        cells = [tally.cells.get((row, column)) for column in columns]
+        said = [f"{cell[0]}/{cell[1]}" if cell else "-" for cell in cells]
+        print(row.ljust(width) + "".join(f"  {cell:>5}" for cell in said), flush=True)
+
+
 def report(tallies: list[Tally], healths: list[tuple[int, list[str], list[float]]]) -> int:
-    """Print the tables and the last line; the exit code."""
-    columns = list(dict.fromkeys(kind for tally in tallies for _, kind in tally.cells))
-    for tally in tallies:
-        rows = list(dict.fromkeys(file for file, _ in tally.cells))
-        print(f"\n{tally.kind}   (apart: {dict(tally.apart) or 'none'}; {tally.seconds:.0f} s)")
-        used = [column for column in columns if any((row, column) in tally.cells for row in rows)]
-        width = max(len(row) for row in rows)
-        print(" " * width + "".join(f"  {column}" for column in used))
-        for row in rows:
-            cells = [tally.cells.get((row, column)) for column in used]
-            said = [f"{cell[0]}/{cell[1]}" if cell else "-" for cell in cells]
-            print(row.ljust(width) + "".join(f"  {s:>{len(c)}}" for s, c in zip(said, used, strict=True)))
+    """Print what was missed and the last line; the exit code."""
     missed = [line for tally in tallies for line in tally.missed]
     alarms = [line for _, some, _ in healths for line in some]
     for line in [*missed, *alarms]:
@@ -218,13 +257,13 @@ def report(tallies: list[Tally], healths: list[tuple[int, list[str], list[float]
     detected = sum(cell[0] for tally in tallies for cell in tally.cells.values())
     crashes = sum(tally.crashes for tally in tallies)
     count = sum(number for number, _, _ in healths)
-    print(f"\nno cases: {apart['reads as before']} changes after which every reader gets what it got before, and")
-    print(
-        f"{apart['another possible value']} that put a possible value in a value's place where nothing has checksums."
-    )
-    print(
-        f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, mean {sum(recalls) / max(1, len(recalls)):.3f}"
-    )
+    print(LEGEND)
+    print(f"\nNo cases: {apart['reads as before']} changes after which every reader gets what it got before, and")
+    print(f"{apart['another possible value']} of folders without checksums that leave another possible database:")
+    values: Counter[str] = sum((tally.values for tally in tallies), Counter())
+    print("  " + ", ".join(f"{what} {count}" for what, count in values.most_common()))
+    mean = sum(recalls) / max(1, len(recalls))
+    print(f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, mean {mean:.3f}")
     print(
         f"damage-matrix: {cases} cases, {detected} detected, {count} healthy, {len(alarms)} false alarms, "
         f"{crashes} crashes, baseline detected {sum(tally.baseline for tally in tallies)}"

@@ -1,7 +1,8 @@
 """A reader's view of a database, from a process that may die of it: `python benchmarks/reader_view.py` is the child.
 
 Imports chromadb once and forks for every request. Two questions: does it open, and how many records does it count
-(`count`, the naive check); and a hash of everything that a reader can get, searches included (`view`).
+(`count`, the naive check); and hashes of the ids and documents, and of everything that a reader can get, searches
+included (`view`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_SECONDS = 60
+_SECONDS = 20
 _SEARCHED = 100
 
 
@@ -30,7 +31,8 @@ class ReaderView:
 
     def ask(self, question: str, folder: Path) -> Any:
         """The answer; None where the database does not open, or the process died or hung."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(json.dumps([question, str(folder)]).encode() + b"\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
@@ -52,8 +54,8 @@ def _answer(question: str, folder: str) -> Any:
         return handle.count()
     got = handle.get(include=["embeddings", "documents", "metadatas"])
     hasher = hashlib.sha256(repr((handle.count(), got["ids"], got["documents"])).encode())
-    hasher.update(repr([sorted((m or {}).items()) for m in got["metadatas"]]).encode())
     texts = hasher.hexdigest()
+    hasher.update(repr([sorted((m or {}).items()) for m in got["metadatas"]]).encode())
     hasher.update(got["embeddings"].tobytes())
     if got["ids"]:
         step = max(1, len(got["ids"]) // _SEARCHED)

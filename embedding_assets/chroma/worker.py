@@ -6,6 +6,7 @@ the fork nothing of chromadb runs yet. A task's process may crash, hang or use u
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import threading
@@ -26,6 +27,8 @@ from embedding_assets.chroma.structure import check_sqlite
 
 def main() -> None:
     """Do the tasks that come on standard input, a line of JSON each; say on standard output how each process ended."""
+    # What chromadb imports when a client is made, once instead of in every task: 0.2 s each. It starts no thread.
+    importlib.import_module("chromadb.api.rust")
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
     while line := _read_line():

@@ -12,7 +12,7 @@ from embedding_assets.errors import EmbeddingAssetsError
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed, the message names the object, the reason and the remedy; 2 wrong usage;
-75 not now (network, throttling, another writer): try again.
+3 something is corrupted; 4 something could not be read; 75 not now (network, throttling, another writer): try again.
 """
 _TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, which schedulers know
 
@@ -28,9 +28,9 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line."""
-    from embedding_assets.cli import demo, query, status
+    from embedding_assets.cli import demo, query, status, upkeep
 
-    for part in (demo, query, status):
+    for part in (demo, query, status, upkeep):
         part.register(app)
     try:
         app()

@@ -23,18 +23,27 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
 
     @app.command()
-    def demo() -> None:
+    def demo(
+        damage: Annotated[
+            bool, typer.Option("--damage", help="Go on from the demo: damage a delta and the snapshot, watch it heal.")
+        ] = False,
+    ) -> None:
         """Embed 64 sample receipts, end to end, with Dagster and the sandbox, then search them.
 
         Everything is in the folder .demo; a second run finds nothing to do and changes nothing.
         """
+        from embedding_assets.cli.demo_damage import run_damage
         from embedding_assets.cli.demo_run import run_demo
 
         place = DemoEnvironment(Path.cwd())
         place.prepare()
         with place.service() as base_url:
             os.environ.update(place.variables(base_url))
-            run_demo(Console(highlight=False), _QUERIES)
+            console = Console(highlight=False)
+            if damage:
+                run_damage(console, Path(place.variables()["EMBEDDING_ASSETS_DOCUMENTS"]))
+            else:
+                run_demo(console, _QUERIES)
 
     @app.command()
     def dev(port: Annotated[int, typer.Option(help="Where the Dagster UI listens, on 127.0.0.1.")] = 3000) -> None:

@@ -30,7 +30,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _WAIT_SECONDS = 300.0
 
 
-class _Dagster:
+class DemoDagster:
     """Runs jobs on the demo's Dagster instance and tells what they reported."""
 
     def __init__(self, catalog: Catalog, resources: dict[str, Any], console: Console) -> None:
@@ -74,7 +74,7 @@ def run_demo(console: Console, queries: Sequence[tuple[str, str]]) -> None:
     settings = load_settings()
     catalog = load_catalog(settings.collections_file)
     store, api = open_store(settings.store_url, settings.s3), EmbeddingApi(settings.api)
-    dagster = _Dagster(catalog, resources_of(settings), console)
+    dagster = DemoDagster(catalog, resources_of(settings), console)
     before = _objects(store)
     day = str(layout.now().date())
 
@@ -87,7 +87,7 @@ def run_demo(console: Console, queries: Sequence[tuple[str, str]]) -> None:
             ["submitted_records", "submitted_batches", "refused_documents", "known_documents"],
         )
     console.rule("2. Batch results become deltas")
-    _land_all(api, store, catalog, dagster, console)
+    land_all(api, store, catalog, dagster, console)
     console.rule("3. Deltas become snapshots")
     for spec in catalog:
         if compaction_due(store, spec) is None:
@@ -110,7 +110,8 @@ def run_demo(console: Console, queries: Sequence[tuple[str, str]]) -> None:
     console.print("See it in Dagster:  make dev   (then open http://127.0.0.1:3000)")
 
 
-def _land_all(api: EmbeddingApi, store: ObjectStore, catalog: Catalog, dagster: _Dagster, console: Console) -> None:
+def land_all(api: EmbeddingApi, store: ObjectStore, catalog: Catalog, dagster: DemoDagster, console: Console) -> None:
+    """Run the cells that have something to do until none has, waiting for batches that are under way."""
     deadline = time.monotonic() + _WAIT_SECONDS
     worked = False
     while True:

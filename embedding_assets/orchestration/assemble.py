@@ -14,11 +14,13 @@ from embedding_assets.orchestration.assets.deltas import build_deltas
 from embedding_assets.orchestration.assets.requests import build_embedding_requests
 from embedding_assets.orchestration.assets.results import build_batch_results
 from embedding_assets.orchestration.assets.snapshots import build_snapshots
+from embedding_assets.orchestration.audit import build_audit
 from embedding_assets.orchestration.checks import build_checks
 from embedding_assets.orchestration.jobs import build_jobs
 from embedding_assets.orchestration.resources import ApiResource, StoreResource
 from embedding_assets.orchestration.schedules import build_schedules
 from embedding_assets.orchestration.sensors import build_sensors
+from embedding_assets.orchestration.upkeep_jobs import build_upkeep_jobs
 from embedding_assets.settings import Settings
 
 
@@ -52,9 +54,9 @@ def build_definitions(
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=build_jobs(),
+        jobs=[*build_jobs(), build_audit(catalog), *build_upkeep_jobs(catalog)],
         sensors=build_sensors(catalog, running=sensors_running, seconds=sensor_seconds),
-        schedules=build_schedules(catalog),
+        schedules=build_schedules(catalog, running=sensors_running),
         resources=dict(resources),
         executor=dg.in_process_executor,
     )

@@ -1,17 +1,18 @@
-"""The schedule that asks for new documents once a day; off until somebody turns it on, because it spends money."""
+"""Schedules: the daily audit, and new documents once a day (off until turned on, because that spends money)."""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.audit import AUDIT_JOB
 from embedding_assets.orchestration.jobs import CELL_JOB
 from embedding_assets.orchestration.partitions import cell_key
 from embedding_assets.store import layout
 
 
-def build_schedules(catalog: Catalog) -> list[dg.ScheduleDefinition]:
-    """The schedules for these collections."""
+def build_schedules(catalog: Catalog, *, running: bool) -> list[dg.ScheduleDefinition]:
+    """The schedules for these collections; `running`: whether the audit runs as soon as the deployment is loaded."""
 
     @dg.schedule(
         job_name=CELL_JOB,
@@ -24,4 +25,12 @@ def build_schedules(catalog: Catalog) -> list[dg.ScheduleDefinition]:
         day = str(layout.now().date())
         return [dg.RunRequest(run_key=f"{name}/{day}", partition_key=cell_key(name, day)) for name in catalog.names]
 
-    return [daily_requests]
+    audit = dg.ScheduleDefinition(
+        name="daily_audit",
+        job_name=AUDIT_JOB,
+        cron_schedule="45 2 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,
+        description="Verifies everything, a seventh of it in full, and repairs what is corrupted.",
+    )
+    return [daily_requests, audit]

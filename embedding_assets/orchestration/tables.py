@@ -24,5 +24,12 @@ def table(rows: Sequence[Row], columns: Mapping[str, str]) -> dg.TableMetadataVa
     )
 
 
+def rows_table(rows: Sequence[Row]) -> dg.TableMetadataValue:
+    """A table with the columns that the rows have, all as text."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    texts: list[Row] = [{key: str(row[key]) for key in row if row[key] is not None} for row in rows]
+    return table(texts, dict.fromkeys(columns, "string"))
+
+
 def _plain(value: str | int | float | bool | None) -> str | int | float | bool:
     return "" if value is None else value

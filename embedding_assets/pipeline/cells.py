@@ -61,7 +61,7 @@ class CellDeltas:
 
     Attributes:
         built: the new deltas.
-        before: those that were there.
+        before: those that were there and can be read.
         damaged: landings that were not whole, with the reason; their batches are polled again by the next run.
         failed: groups of batches that could not be built, with the reason; they stay pending.
     """

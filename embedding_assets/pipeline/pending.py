@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from embedding_assets.batches.balance import DAYS_BACK, PendingWork, pending_cells
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.discover import discover
 from embedding_assets.batches.landing import newest_landings
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
@@ -42,10 +43,15 @@ class CellToRun:
 def cells_to_run(api: EmbeddingApi, store: ObjectStore, catalog: Catalog) -> tuple[list[CellToRun], PendingWork]:
     """The cells with finished batches, unsent requests, records to be asked again, or landed batches without a delta.
 
+    Batches of other programs that are new to us are given their records on the way; each is looked into once.
+
     Raises:
         ApiError, ApiUnavailableError, StoreError: the API or the store cannot be listed.
     """
     work = pending_cells(api, store, catalog)
+    if work.undiscovered:
+        discover(api, store, catalog)
+        work = pending_cells(api, store, catalog)
     reasons: dict[tuple[str, str], list[str]] = {}
     marks: dict[tuple[str, str], list[str]] = {}
     ask: set[tuple[str, str]] = set()

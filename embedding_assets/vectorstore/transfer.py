@@ -62,7 +62,8 @@ def compare_files(
             return None
         if found is None:
             return f"the file {entry.path} is missing"
-        return f"the file {entry.path} is not the one in the manifest ({found[0]} bytes instead of {entry.size})"
+        how = "another SHA-256" if found[0] == entry.size else f"{found[0]} bytes instead of {entry.size}"
+        return f"the file {entry.path} is not the one in the manifest ({how})"
 
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from embedding_assets.errors import EmbeddingAssetsError
 from embedding_assets.vectorstore.manifest import FileEntry, Manifest
 
 Level = Literal["quick", "full"]
+LEVELS: tuple[Level, ...] = ("quick", "full")
 _NAMED = 5
 
 

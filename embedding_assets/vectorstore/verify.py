@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.chroma.child import check_sqlite_in_child, examine_in_child
+from embedding_assets.chroma.child import check_sqlite_in_child, examine_in_child, memory_limit
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
@@ -39,10 +39,11 @@ from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.listing import DatabaseFolder, download_listed, list_database
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
 from embedding_assets.vectorstore.transfer import compare_files
-from embedding_assets.vectorstore.verification import Level, Verdict, Verification, corrupted
+from embedding_assets.vectorstore.verification import LEVELS, Level, Verdict, Verification, corrupted
 
-__all__ = ["Level", "Verdict", "Verification", "verify"]
+__all__ = ["LEVELS", "Level", "Verdict", "Verification", "verify"]
 
+_MORE_MEMORY = 4  # times, for the second look at what was refused
 _ROOM_BESIDE = 64 << 20  # chromadb's own journal and log when it opens a copy
 
 
@@ -169,7 +170,11 @@ class _Check:
             self._require_declared(manifest.model, manifest.dimension, manifest.distance)
 
     def _verify_contents(self, manifest: Manifest) -> None:
-        report = self._examine(manifest.database, manifest.count)
+        def again() -> None:
+            if compare_files(self.store, manifest, self.copy):
+                raise UnreadableError(self.result.subject, "changed while it was read", "Try again.")
+
+        report = self._examine(manifest.database, manifest.count, again)
         if report.unsupported:
             return
         problems = list(report.problems)
@@ -195,7 +200,11 @@ class _Check:
         size = sum(item.size for item in listed.files.values())
         self._require_room(size)
         self.now(files=download_listed(self.store, listed, self.copy), bytes=size)
-        report = self._examine(DatabaseSpec("", 0, ""), 1000 + size // (4 * self.spec.dimensions))
+
+        def again() -> None:
+            download_listed(self.store, listed, self.copy)
+
+        report = self._examine(DatabaseSpec("", 0, ""), 1000 + size // (4 * self.spec.dimensions), again)
         if not report.unsupported:
             self.now(verdict=self._after_opening(report.problems, opened=report.opened))
         # It has no manifest that would say when it was complete.
@@ -211,8 +220,19 @@ class _Check:
             )
         self._require_declared(self.spec.model, report.dimension or self.spec.dimensions, self.spec.distance)
 
-    def _examine(self, database: DatabaseSpec, records: int) -> Examination:
-        report = examine_in_child(self.copy, database, records=records, subject=self.result.subject, memory=self.memory)
+    def _examine(self, database: DatabaseSpec, records: int, again: Callable[[], None]) -> Examination:
+        """Examine the copy in a child process; `again` makes a new copy."""
+        memory = self.memory or memory_limit(self.copy, database)
+        try:
+            report = examine_in_child(self.copy, database, records=records, subject=self.result.subject, memory=memory)
+        except CorruptedError:
+            # chromadb gives want of memory many names. What it refuses again, from a new copy (it may have left
+            # half a transaction in this one) and with much more memory, it refuses because of what it reads.
+            shutil.rmtree(self.copy)
+            again()
+            report = examine_in_child(
+                self.copy, database, records=records, subject=self.result.subject, memory=_MORE_MEMORY * memory
+            )
         self.now(examination=report)
         if report.unsupported:
             self.now(verdict=Verdict("unknown", report.unsupported))

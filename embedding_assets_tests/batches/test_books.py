@@ -38,12 +38,13 @@ def test_conservation_whatever_happens_in_whatever_order(
     make_world: Callable[..., World], service: object, faults: list[BatchFault], steps: list[str], most: int
 ) -> None:
     world = make_world(service, attempts=2)
-    texts = list(TEXTS)
+    texts, written = list(TEXTS), list(TEXTS)
     world.write(texts)
     world.sandbox.clear_faults()
     for fault in faults:
         world.sandbox.set_fault(fault)
     asked: set[str] = set()
+    limited = any(fault.code == "token_limit_exceeded" for fault in faults)
     for i, step in enumerate(steps):
         if step == "change":
             texts[i % len(texts)] += f" {i}"
@@ -53,11 +54,15 @@ def test_conservation_whatever_happens_in_whatever_order(
             texts = texts[:-1] or ["one left"]
         elif step == "submit":
             world.write(texts)
+            written = list(texts)
             world.submit(batch_requests=most)
             asked.update(texts)
         else:
             getattr(world, step)()
-        assert world.balance().requested == len(asked)
+        # Fewer only where the limit of enqueued tokens put some off: those are asked for by a later run.
+        requested = world.balance().requested
+        assert requested <= len(asked)
+        assert requested == len(asked) or limited
     world.sandbox.clear_faults()
     for _ in range(3):
         world.submit(batch_requests=most)
@@ -65,6 +70,7 @@ def test_conservation_whatever_happens_in_whatever_order(
         world.poll()
     books = world.balance()
     assert books.pending == 0
+    assert books.requested >= len(set(written))
     assert books.accepted + books.rejected == books.requested
     assert set(world.paid().values()) <= {1}
     catalog = Catalog(collections={world.spec.name: world.spec})

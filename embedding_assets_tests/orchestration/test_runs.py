@@ -190,6 +190,21 @@ def test_a_delta_damaged_in_the_store_fails_the_check_and_is_not_compacted(compl
         assert lines.count() == 20
 
 
+def test_a_delta_whose_manifest_is_damaged_is_named_and_its_batches_are_built_anew(complete: Deployment) -> None:
+    cell = complete.cell
+    (broken,) = load_deltas(cell.store, list_deltas(cell.store, cell.spec.name, cell.day))
+    cell.store.replace(broken.key, b"{")
+    result = complete.run_cell()
+    assert metadata(result, "deltas")["built_records"] == 20
+    assert not result.success
+    check = checks(result)["deltas_are_whole"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert f"delta {broken.id}: the manifest is damaged" in (check.description or "")
+    assert not complete.tick("finished_batches").requests
+    result = complete.run_cell()
+    assert metadata(result, "deltas")["built_deltas"] == 0
+
+
 def lose_a_file(deployment: Deployment) -> None:
     store, name = deployment.cell.store, deployment.cell.spec.name
     store.delete([i.key for i in store.walk(layout.snapshots(name)) if i.key.endswith("/length.bin")])

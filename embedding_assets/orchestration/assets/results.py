@@ -1,6 +1,9 @@
 """The asset `batch_results`: what the API returned, parsed and landed."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import dagster as dg
 from pydantic import Field
 
@@ -10,6 +13,7 @@ from embedding_assets.orchestration.partitions import cell_of, cell_partitions
 from embedding_assets.orchestration.resources import ApiResource, StoreResource
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.cells import land_cell
+from embedding_assets.pipeline.healing import heal_cell
 
 
 class BatchResultsConfig(dg.Config):
@@ -35,16 +39,23 @@ def build_batch_results(catalog: Catalog) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         """What came back for one collection and day: accepted records, rejected ones with reasons, missing ones.
 
-        Every batch that lacks a valid delta is polled afresh; the finished ones are landed.
+        Deltas of the day that are corrupted are moved aside. Then every batch that lacks a valid delta is polled
+        afresh, and the finished ones are landed.
         """
         collection, day = cell_of(context.partition_key)
-        results = land_cell(api.client(), store.open(), catalog.get(collection), day, frozenset(config.batch_ids))
+        spec, objects = catalog.get(collection), store.open()
+        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+            damages = heal_cell(objects, spec, day, run_id=context.run_id, scratch=Path(scratch))
+        for damage in damages:
+            context.log.warning(f"delta {damage.name} is corrupted and was moved aside: {damage.reason}")
+        results = land_cell(api.client(), objects, spec, day, frozenset(config.batch_ids))
         landings = results.landings
         for row in results.batches:
             if row.state in ("trouble", "lost", "kept"):
                 context.log.warning(f"batch {row.batch_id}: {row.state}: {row.reason}")
         return dg.MaterializeResult(
             metadata={
+                "quarantined_deltas": len(damages),
                 "landed_batches": results.count("landed"),
                 "pending_batches": results.count("pending", "unsent", "trouble"),
                 "batches_with_a_delta": results.count("skipped"),

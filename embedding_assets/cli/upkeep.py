@@ -1,0 +1,391 @@
+"""`snapshots`, `deltas`, `quarantine`, `check`, `repair`, `prune`: what is done by hand, with a dry run first."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.cli.options import Env, Json, deployment
+from embedding_assets.cli.words import size_in_words
+from embedding_assets.errors import ConfigurationError
+from embedding_assets.pipeline import operations, upkeep
+from embedding_assets.pipeline.findings import Findings, Planned, Row
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.prune import GRACE, KEEP
+from embedding_assets.vectorstore.verification import Level
+
+CORRUPTED, UNKNOWN = 3, 4
+EXIT_CODES = (
+    "Exit codes: 0 done, or all valid; 1 failed; 2 wrong usage, or not confirmed; 3 something is corrupted; "
+    "4 something could not be read and nothing is corrupted; 75 not now: try again."
+)
+RUN_ID = "by hand"
+
+CollectionOption = Annotated[
+    str, typer.Option("--collection", help="A declared collection, or `all` (`both` means the same).")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+LevelOption = Annotated[
+    str, typer.Option("--level", help="`quick`: manifest, checksums, SQLite; `full`: also opens and searches it.")
+]
+
+Look = Callable[[ObjectStore, CollectionSpec, Path], Findings]
+Plan = Callable[[ObjectStore, CollectionSpec, Path], Planned]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    _register_snapshots(app)
+    _register_deltas(app)
+    _register_quarantine(app)
+    _register_whole(app)
+
+
+def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
+    group = typer.Typer(help=text, epilog=EXIT_CODES, no_args_is_help=True)
+    app.add_typer(group, name=name)
+    return group
+
+
+def _register_snapshots(app: typer.Typer) -> None:
+    group = _group(app, "snapshots", "The snapshot versions of a collection.")
+
+    @group.command("list", epilog=EXIT_CODES)
+    def show(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
+        """The versions, which one is current, and where the pointer points."""
+        _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_snapshots(store, spec))
+
+    @group.command(epilog=EXIT_CODES)
+    def verify(
+        collection: CollectionOption = "all",
+        level: LevelOption = "quick",
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Whether each version is whole. Changes nothing."""
+        depth = _level(level)
+        _look(environment, collection, as_json, lambda s, spec, tmp: upkeep.verify_snapshots(s, spec, depth, tmp))
+
+    @group.command(epilog=EXIT_CODES)
+    def delete(
+        collection: CollectionOption = "all",
+        timestamped: Annotated[bool, typer.Option(help="Delete all versions too.")] = False,
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Remove the pointer and `latest/`; keep all deltas; the next compaction rebuilds from them.
+
+        Readers find no snapshot until then.
+        """
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda store, spec, _: operations.delete_snapshots(store, spec, timestamped=timestamped, run_id=RUN_ID),
+        )  # fmt: skip
+
+    @group.command(epilog=EXIT_CODES)
+    def rollback(
+        version: str,
+        collection: CollectionOption = "all",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Make an older version the current one. Name the one collection that it belongs to."""
+        _require_one(collection)
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda store, spec, _: operations.rollback_snapshot(store, spec, version, run_id=RUN_ID),
+        )  # fmt: skip
+
+    @group.command(epilog=EXIT_CODES)
+    def rebuild(
+        collection: CollectionOption = "all",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Make the next snapshot from all deltas, starting from nothing; the current one serves until then."""
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda s, spec, tmp: operations.rebuild_snapshot(s, spec, run_id=RUN_ID, scratch=tmp),
+        )  # fmt: skip
+
+
+def _register_deltas(app: typer.Typer) -> None:
+    group = _group(app, "deltas", "The deltas of a collection.")
+
+    @group.command("list", epilog=EXIT_CODES)
+    def show(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
+        """The deltas, and folders of older systems."""
+        _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_all_deltas(store, spec))
+
+    @group.command(epilog=EXIT_CODES)
+    def verify(
+        ids: Annotated[list[str] | None, typer.Argument(help="Only these.")] = None,
+        collection: CollectionOption = "all",
+        level: LevelOption = "quick",
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Whether each delta is whole. Changes nothing."""
+        depth = _level(level)
+        _look(
+            environment, collection, as_json, lambda s, spec, tmp: upkeep.verify_deltas(s, spec, depth, tmp, ids or ())
+        )
+
+    @group.command(epilog=EXIT_CODES)
+    def delete(
+        ids: Annotated[list[str], typer.Argument(help="Which.")],
+        collection: CollectionOption = "all",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Delete deltas. Their batches are pending again: the next run polls them and builds new ones."""
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda s, spec, tmp: operations.delete_deltas(s, spec, ids, scratch=tmp),
+        )  # fmt: skip
+
+    @group.command(epilog=EXIT_CODES)
+    def clean(
+        created_before: Annotated[
+            str | None,
+            typer.Option(help="ISO time (UTC unless it says otherwise) of the store's timestamps. Now unless given."),
+        ] = None,
+        corrupted_only: Annotated[bool, typer.Option(help="Delete only what is corrupted.")] = True,
+        level: LevelOption = "full",
+        collection: CollectionOption = "all",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Verify deltas older than a cut-off and delete those that are corrupted.
+
+        What cannot be read just now is reported, never deleted.
+        """
+        before, depth = _time(created_before), _level(level)
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda s, spec, tmp: operations.clean_deltas(
+                s, spec, before, corrupted_only=corrupted_only, level=depth, scratch=tmp
+            ),
+        )  # fmt: skip
+
+
+def _register_quarantine(app: typer.Typer) -> None:
+    group = _group(app, "quarantine", "What was found corrupted and moved aside.")
+
+    @group.command("list", epilog=EXIT_CODES)
+    def show(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
+        """What was moved aside, why, and which batches were in it."""
+        _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_quarantined(store, spec))
+
+    @group.command(epilog=EXIT_CODES)
+    def restore(
+        kind: Annotated[str, typer.Argument(help="`delta` or `snapshot`.")],
+        name: str,
+        collection: CollectionOption = "all",
+        force: Annotated[bool, typer.Option("--force", help="Move it back although it is corrupted.")] = False,
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Move an entry back to its place. Name the one collection that it belongs to."""
+        _require_one(collection)
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda store, spec, _: operations.restore(store, spec, kind, name, force=force),
+        )  # fmt: skip
+
+    @group.command(epilog=EXIT_CODES)
+    def purge(
+        names: Annotated[list[str] | None, typer.Argument(help="Only these.")] = None,
+        found_before: Annotated[str | None, typer.Option(help="Only what was moved here before this ISO time.")] = None,
+        collection: CollectionOption = "all",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Delete entries for good. What is deleted here cannot be had back."""
+        before = _time(found_before) if found_before else None
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda store, spec, _: operations.purge(store, spec, names or (), found_before=before),
+        )  # fmt: skip
+
+
+def _register_whole(app: typer.Typer) -> None:
+    @app.command(epilog=EXIT_CODES)
+    def check(
+        collection: CollectionOption = "all",
+        level: LevelOption = "quick",
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Verify everything: deltas, snapshots, the books of every day. Changes nothing."""
+        depth = _level(level)
+        _look(environment, collection, as_json, lambda s, spec, tmp: upkeep.check_collection(s, spec, depth, tmp))
+
+    @app.command(epilog=EXIT_CODES)
+    def repair(
+        collection: CollectionOption = "all",
+        level: LevelOption = "quick",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Verify everything, move aside what is corrupted, and compact from what is good.
+
+        Nothing is deleted. The batches of a delta that is moved aside are polled again by the next run of their day.
+        """
+        depth = _level(level)
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda s, spec, tmp: operations.repair(s, spec, level=depth, run_id=RUN_ID, scratch=tmp),
+        )  # fmt: skip
+
+    @app.command(epilog=EXIT_CODES)
+    def prune(
+        keep: Annotated[int, typer.Option(min=1, help="So many of the newest versions stay.")] = KEEP,
+        grace_hours: Annotated[
+            float, typer.Option(min=0, help="Nothing unfinished that is younger is touched: its writer may be at it.")
+        ] = GRACE.total_seconds() / 3600,
+        collection: CollectionOption = "all",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """Delete what dead writers left behind, and old snapshot versions."""
+        _change(
+            environment, collection, dry_run, yes, as_json,
+            lambda store, spec, _: operations.prune(store, spec, keep=keep, grace=timedelta(hours=grace_hours)),
+        )  # fmt: skip
+
+
+@contextmanager
+def _collections(environment: str | None, collection: str) -> Iterator[tuple[ObjectStore, list[CollectionSpec], Path]]:
+    with deployment(environment) as found, TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        yield found.store, chosen(found.catalog, collection), Path(scratch)
+
+
+def chosen(catalog: Catalog, collection: str) -> list[CollectionSpec]:
+    """The collections that an option names."""
+    return list(catalog) if collection in ("all", "both") else [catalog.get(collection)]
+
+
+def _look(environment: str | None, collection: str, as_json: bool, look: Look) -> None:
+    with _collections(environment, collection) as (store, specs, scratch):
+        found = [look(store, spec, scratch) for spec in specs]
+    _show(found, as_json)
+    if any(one.count("corrupted") for one in found):
+        raise typer.Exit(CORRUPTED)
+    if any(one.count("unknown") for one in found):
+        raise typer.Exit(UNKNOWN)
+
+
+def _change(environment: str | None, collection: str, dry_run: bool, yes: bool, as_json: bool, plan: Plan) -> None:
+    with _collections(environment, collection) as (store, specs, scratch):
+        plans = [plan(store, spec, scratch) for spec in specs]
+        if dry_run or not yes:
+            _show([Findings(one.collection, one.rows, one.warning) for one in plans], as_json)
+        if dry_run or all(one.nothing for one in plans):
+            if not as_json:
+                typer.echo(
+                    "Nothing is to be done." if all(one.nothing for one in plans) else "Dry run: nothing was done."
+                )
+            return
+        if not yes:
+            _confirm()
+        _show([one.execute() for one in plans if not one.nothing], as_json)
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody is there to confirm this: give --yes, or --dry-run to look first")
+    if not typer.confirm("Do this?"):
+        typer.echo("Nothing was done.")
+        raise typer.Exit(2)
+
+
+def _show(found: list[Findings], as_json: bool) -> None:
+    if as_json:
+        rows = [{"collection": one.collection, "summary": one.summary, "rows": list(one.rows)} for one in found]
+        typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for one in found:
+        show_findings(console, one)
+
+
+def show_findings(console: Console, found: Findings) -> None:
+    """Print one collection's findings for people."""
+    console.print(f"[bold]{found.collection}[/]: {_plain(found.summary or 'nothing')}")
+    for row in found.rows:
+        console.print(_line(row))
+
+
+_HEADS = ("verdict", "action", "state")
+_STYLES = {"valid": "green", "corrupted": "bold red", "unknown": "yellow"}
+
+
+def _line(row: Row) -> str:
+    """A row for people: what about it, which, the facts; the reason on a line of its own."""
+    head = next((str(row[key]) for key in _HEADS if row.get(key)), "")
+    style = _STYLES.get(head, "cyan")
+    facts = [
+        size_in_words(value) if key == "bytes" and isinstance(value, int) else f"{key} {value}"
+        for key, value in row.items()
+        if key not in (*_HEADS, "kind", "name", "reason") and value not in (None, "")
+    ]
+    text = f"  [{style}]{head}[/] {_plain(row.get('kind'))} {_plain(row.get('name'))}".replace("  ", " ").rstrip()
+    text = f"  {text.strip()}" + (f"  [dim]{_plain(', '.join(facts))}[/]" if facts else "")
+    return text + (f"\n      {_plain(row['reason'])}" if row.get("reason") else "")
+
+
+def _plain(value: object) -> str:
+    return "" if value is None else str(value).replace("[", r"\[")
+
+
+def _level(text: str) -> Level:
+    if text == "quick":
+        return "quick"
+    if text == "full":
+        return "full"
+    raise typer.BadParameter(f"{text!r} is no level: quick or full")
+
+
+def _time(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(timezone.utc)
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no ISO time, such as 2026-03-04T12:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+
+
+def _require_one(collection: str) -> None:
+    if collection in ("all", "both"):
+        raise ConfigurationError("--collection", "is needed here", "Name the collection, such as --collection lines.")

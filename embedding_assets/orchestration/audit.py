@@ -1,0 +1,99 @@
+"""The standing audit: verifies everything daily, a rotating part of it in full, and repairs if so configured."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
+from collections import defaultdict
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import dagster as dg
+from pydantic import Field
+
+from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.partitions import cell_key
+from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.orchestration.tables import rows_table
+from embedding_assets.orchestration.upkeep_jobs import chosen, level_of
+from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.operations import repair
+from embedding_assets.pipeline.upkeep import check_collection
+
+AUDIT_JOB = "audit"
+
+
+class AuditConfig(dg.Config):
+    """Options of the audit."""
+
+    collections: list[str] = Field(default_factory=list, description="Which collections. Empty: all.")
+    level: str = Field(default="quick", description="`quick`, or `full` for everything.")
+    full_share: float = Field(
+        default=1 / 7, ge=0, le=1, description="At `quick`, this share is verified in full, another one each day."
+    )
+    repair: bool = Field(default=True, description="Move aside what is corrupted, and compact from what is good.")
+
+
+def build_audit(catalog: Catalog) -> dg.JobDefinition:
+    """The audit of these collections, as a job."""
+
+    @dg.op(description="Verify every delta and snapshot, report it as check evaluations, repair what is corrupted.")
+    def verify_everything(context: dg.OpExecutionContext, config: AuditConfig, store: StoreResource) -> None:
+        turn = datetime.now(timezone.utc).toordinal()
+        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+            for spec in chosen(catalog, config.collections):
+                objects = store.open()
+                found = check_collection(
+                    objects, spec, level_of(config.level), Path(scratch), full_share=config.full_share, turn=turn
+                )
+                context.log.info(f"{spec.name}: {found.summary}")
+                for evaluation in evaluations(found):
+                    context.instance.report_runless_asset_event(evaluation)
+                if config.repair and found.count("corrupted"):
+                    planned = repair(
+                        objects, spec, level=level_of(config.level), run_id=context.run_id, scratch=Path(scratch)
+                    )
+                    done = planned.execute()
+                    context.log.warning(f"{spec.name}: repaired: {done.summary}")
+                    for row in done.rows:
+                        context.log.warning(str({key: value for key, value in row.items() if value}))
+
+    @dg.job(
+        name=AUDIT_JOB,
+        description="Verifies everything; each cell and collection gets a check evaluation.",
+        executor_def=dg.in_process_executor,
+    )
+    def audit() -> None:
+        verify_everything()
+
+    return audit
+
+
+def evaluations(found: Findings) -> list[dg.AssetCheckEvaluation]:
+    """An evaluation of `deltas_are_whole` per cell and one of `snapshot_is_whole` for the collection."""
+    cells: dict[str, list[Row]] = defaultdict(list)
+    whole: list[Row] = []
+    for row in found.rows:
+        if row.get("kind") == "delta" and row.get("day"):
+            cells[str(row["day"])].append(row)
+        elif row.get("verdict"):
+            whole.append(row)
+    made = [
+        _evaluation("deltas", "deltas_are_whole", cell_key(found.collection, day), rows)
+        for day, rows in sorted(cells.items())
+    ]
+    return [*made, _evaluation("snapshots", "snapshot_is_whole", found.collection, whole)]
+
+
+def _evaluation(asset: str, check: str, partition: str, rows: list[Row]) -> dg.AssetCheckEvaluation:
+    corrupted = [row for row in rows if row["verdict"] == "corrupted"]
+    unknown = [row for row in rows if row["verdict"] == "unknown"]
+    wrong = corrupted or unknown
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(asset),
+        check_name=check,
+        passed=not wrong,
+        # What could not be read just now is for a person to know, and no damage.
+        severity=dg.AssetCheckSeverity.ERROR if corrupted else dg.AssetCheckSeverity.WARN,
+        description="audit: " + ("; ".join(f"{r['name']}: {r['reason']}" for r in wrong[:3]) or f"{len(rows)} valid"),
+        metadata={"audited": rows_table(rows), "corrupted": len(corrupted), "unknown": len(unknown)},
+        partition=partition,
+    )

@@ -1,0 +1,234 @@
+"""What changes the store by hand: each operation says first what it would do, and does it only when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import ConfigurationError
+from embedding_assets.pipeline.findings import Findings, Planned, Row
+from embedding_assets.pipeline.upkeep import check_collection
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.compact import compact, plan_compaction
+from embedding_assets.vectorstore.inventory import take_inventory
+from embedding_assets.vectorstore.prune import execute_prune, plan_prune
+from embedding_assets.vectorstore.quarantine import (
+    EntryKind,
+    execute_purge,
+    execute_quarantine,
+    execute_restore,
+    plan_purge,
+    plan_quarantine,
+    plan_restore,
+)
+from embedding_assets.vectorstore.remove import (
+    DeltaDeletionPlan,
+    execute_delete_deltas,
+    plan_clean_deltas,
+    plan_delete_deltas,
+)
+from embedding_assets.vectorstore.snapshots import (
+    execute_delete_snapshots,
+    execute_rollback,
+    plan_delete_snapshots,
+    plan_rollback,
+)
+from embedding_assets.vectorstore.verification import Level, Verdict
+
+
+def delete_snapshots(store: ObjectStore, spec: CollectionSpec, *, timestamped: bool, run_id: str) -> Planned:
+    """Remove the pointer and `latest/`, with `timestamped` the versions too, and rebuild at the next compaction."""
+    plan = plan_delete_snapshots(store, spec.name, timestamped=timestamped)
+    rows: list[Row] = [{"action": "delete", "name": one.prefix, "bytes": one.size} for one in plan.folders]
+    if plan.pointer:
+        rows.append({"action": "delete", "name": layout.pointer(spec.name), "bytes": None})
+    if plan.current:
+        rows.insert(0, {"action": "make no version current", "name": plan.current, "bytes": None})
+
+    def execute() -> Findings:
+        execute_delete_snapshots(store, plan, run_id=run_id)
+        return Findings(spec.name, tuple(rows), "deleted; all deltas are kept, the next compaction merges them all")
+
+    lost = f"{len(plan.lost)} deltas of the current snapshot are gone; records that only they held go with it"
+    return Planned(spec.name, tuple(rows), execute, lost if plan.lost else "")
+
+
+def rollback_snapshot(store: ObjectStore, spec: CollectionSpec, version: str, *, run_id: str) -> Planned:
+    """Make an older version current again."""
+    plan = plan_rollback(store, spec.name, version)
+    rows: tuple[Row, ...] = (
+        {"action": "make current", "name": version, "records": plan.manifest.count, "instead of": plan.current},
+    )
+
+    def execute() -> Findings:
+        execute_rollback(store, plan, run_id=run_id)
+        return Findings(spec.name, rows, f"{version} is current again")
+
+    again = f"the next compaction merges {len(plan.dropped)} deltas again that it lacks; delete or keep them first"
+    return Planned(spec.name, rows, execute, again if plan.dropped else "")
+
+
+def rebuild_snapshot(store: ObjectStore, spec: CollectionSpec, *, run_id: str, scratch: Path) -> Planned:
+    """Make the next snapshot from all deltas, starting from nothing; until then the current one stays."""
+    plan = plan_compaction(store, spec.name, rebuild=True)
+    rows: tuple[Row, ...] = tuple({"action": "merge", "name": ref.id, "day": ref.day} for ref in plan.missing)
+
+    def execute() -> Findings:
+        return _compacted(store, spec, run_id, scratch, rebuild=True)
+
+    return Planned(spec.name, rows, execute)
+
+
+def delete_deltas(store: ObjectStore, spec: CollectionSpec, ids: Sequence[str], *, scratch: Path) -> Planned:
+    """Delete deltas by id; their batches are pending again, and the next run polls them."""
+    plan = plan_delete_deltas(store, spec.name, ids)
+    return _deletion(store, spec, plan, scratch, "their batches are pending again: the next run polls them")
+
+
+def clean_deltas(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    created_before: datetime,
+    *,
+    corrupted_only: bool,
+    level: Level,
+    scratch: Path,
+) -> Planned:
+    """Verify deltas older than a cut-off and remove those that are corrupted; what cannot be read stays."""
+    plan = plan_clean_deltas(store, spec, created_before, scratch=scratch, corrupted_only=corrupted_only, level=level)
+    return _deletion(store, spec, plan, scratch, "" if corrupted_only else "valid deltas go as well")
+
+
+def _deletion(
+    store: ObjectStore, spec: CollectionSpec, plan: DeltaDeletionPlan, scratch: Path, warning: str
+) -> Planned:
+    rows: list[Row] = [
+        {"action": "delete", "name": one.folder.name, "reason": one.reason, "bytes": one.folder.size}
+        for one in plan.deletions
+    ]
+
+    def execute() -> Findings:
+        done = execute_delete_deltas(store, spec, plan, scratch)
+        unread = sum(reason.startswith("cannot be judged") for reason in plan.kept.values())
+        kept: list[Row] = [{"action": "kept", "name": name, "reason": why} for name, why in plan.kept.items()]
+        deleted: list[Row] = [
+            {"action": "deleted", "name": one.folder.name, "reason": one.reason, "bytes": one.folder.size}
+            for one in done
+        ]
+        summary = f"{len(done)} deleted, {len(plan.kept)} kept" + (f", {unread} could not be read" if unread else "")
+        return Findings(spec.name, (*deleted, *kept), summary)
+
+    if plan.unknown:
+        warning = f"not there: {', '.join(plan.unknown)}. {warning}".strip()
+    return Planned(spec.name, tuple(rows), execute, warning)
+
+
+def restore(store: ObjectStore, spec: CollectionSpec, kind: str, name: str, *, force: bool) -> Planned:
+    """Move an entry of the quarantine back to its place."""
+    plan = plan_restore(store, spec.name, _entry_kind(kind), name, force=force)
+    rows: tuple[Row, ...] = (
+        {"action": "move back", "name": name, "verdict": plan.verdict.kind, "reason": plan.verdict.reason},
+    )
+
+    def execute() -> Findings:
+        if not execute_restore(store, plan):
+            why = "something else is in its place" if plan.allowed else f"it is {plan.verdict.kind}; --force moves it"
+            raise ConfigurationError(f"{kind} {name}", f"was not moved back: {why}", "Nothing was changed.")
+        return Findings(spec.name, rows, f"{name} is back in {plan.report.folder}")
+
+    warning = (
+        "" if plan.allowed else f"it is {plan.verdict.kind}: {plan.verdict.reason}; it is not moved without --force"
+    )
+    return Planned(spec.name, rows, execute, warning)
+
+
+def purge(store: ObjectStore, spec: CollectionSpec, names: Sequence[str], *, found_before: datetime | None) -> Planned:
+    """Delete entries of the quarantine for good."""
+    plan = plan_purge(store, spec.name, set(names) or None, found_before)
+    rows: tuple[Row, ...] = tuple(
+        {"action": "delete for good", "name": entry.name, "kind": entry.kind, "bytes": entry.size}
+        for entry in plan.entries
+    )
+
+    def execute() -> Findings:
+        return Findings(spec.name, rows, f"{len(execute_purge(store, plan))} deleted for good")
+
+    return Planned(spec.name, rows, execute, "what is deleted here cannot be had back" if rows else "")
+
+
+def prune(store: ObjectStore, spec: CollectionSpec, *, keep: int, grace: timedelta) -> Planned:
+    """Remove what dead writers left behind, and old snapshot versions."""
+    plan = plan_prune(store, spec.name, keep=keep, grace=grace)
+    rows: tuple[Row, ...] = tuple(
+        {
+            "action": "delete",
+            "name": one.folder.prefix,
+            "kind": one.kind,
+            "reason": one.reason,
+            "bytes": one.folder.size,
+        }
+        for one in plan.garbage
+    )
+
+    def execute() -> Findings:
+        done = execute_prune(store, plan)
+        summary = f"{len(done.removed)} removed, {len(done.spared)} spared, {len(done.failed)} not deleted by the store"
+        return Findings(spec.name, rows, summary)
+
+    return Planned(spec.name, rows, execute)
+
+
+def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: str, scratch: Path) -> Planned:
+    """Verify everything, move aside what is corrupted, and compact from what is good.
+
+    The batches of a delta that is moved aside are pending again; the next run of their cell polls them.
+    """
+    found = check_collection(store, spec, level, scratch)
+    inventory = take_inventory(store, spec.name)
+    places: dict[str, tuple[EntryKind, str]] = {
+        **{delta.name: ("delta", delta.prefix) for delta in inventory.deltas},
+        **{version.name: ("snapshot", version.prefix) for version in inventory.snapshots},
+    }
+    damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
+    rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
+    plan = plan_compaction(store, spec.name)
+    if damaged or plan.due:
+        rows.append({"action": "compact", "name": spec.name, "reason": "from what is good"})
+
+    def execute() -> Findings:
+        done: list[Row] = []
+        for row in damaged:
+            kind, prefix = places[str(row["name"])]
+            verdict = Verdict("corrupted", str(row["reason"]))
+            moved = plan_quarantine(store, spec.name, kind, str(row["name"]), prefix, verdict, run_id)
+            report = execute_quarantine(store, moved)
+            batches = ", ".join(report.batches) if report else ""
+            done.append({"action": "quarantined", "name": row["name"], "reason": row["reason"], "pending": batches})
+        compacted = _compacted(store, spec, run_id, scratch)
+        return Findings(spec.name, (*done, *compacted.rows), compacted.summary)
+
+    return Planned(spec.name, tuple(rows), execute)
+
+
+def _compacted(
+    store: ObjectStore, spec: CollectionSpec, run_id: str, scratch: Path, *, rebuild: bool = False
+) -> Findings:
+    done = compact(store, spec, run_id=run_id, scratch=scratch, rebuild=rebuild)
+    if done is None or done.manifest is None:
+        return Findings(spec.name, (), "there is nothing to make a snapshot of")
+    rows: list[Row] = [{"action": "quarantined", "name": one.name, "reason": one.reason} for one in done.damages]
+    rows += [{"action": one.action, "name": one.folder, "reason": one.reason} for one in done.adoptions]
+    if done.merged:
+        rows.append({"action": "committed", "name": done.manifest.id, "records": done.manifest.count})
+    return Findings(spec.name, tuple(rows), f"snapshot {done.manifest.id} holds {done.manifest.count} records")
+
+
+def _entry_kind(kind: str) -> EntryKind:
+    if kind == "delta":
+        return "delta"
+    if kind == "snapshot":
+        return "snapshot"
+    raise ConfigurationError(f"kind {kind!r}", "is no kind of entry", "Use `delta` or `snapshot`.")

@@ -1,0 +1,157 @@
+"""Looks: what there is, and whether it is whole. Changes nothing."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from embedding_assets.batches.balance import balance
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.commit import history
+from embedding_assets.vectorstore.inventory import StoredDelta, StoredFolder, take_inventory
+from embedding_assets.vectorstore.quarantine import list_quarantine
+from embedding_assets.vectorstore.verification import Level, Verification
+from embedding_assets.vectorstore.verify import verify
+
+
+def list_snapshots(store: ObjectStore, spec: CollectionSpec) -> Findings:
+    """The snapshot versions, the newest first, and what stands beside them."""
+    inventory = take_inventory(store, spec.name)
+    committed = {commit.version: commit for commit in history(store, spec.name) if commit.version}
+    current = next(iter(committed), None)
+    rows: list[Row] = []
+    for folder in sorted(inventory.snapshots, key=lambda one: one.name, reverse=True):
+        commit = committed.get(folder.name)
+        state = "current" if folder.name == current else "older" if commit else "not committed"
+        rows.append(_row(folder, state, records=commit.count if commit else None))
+    rows += [_row(folder, "unfinished") for folder in inventory.unfinished_snapshots]
+    rows += [_row(folder, "without a log (older system)") for folder in inventory.legacy_snapshots]
+    pointer = store.get(layout.pointer(spec.name)).decode(errors="replace") if inventory.pointer else "none"
+    return Findings(spec.name, tuple(rows), f"pointer: {pointer}; commits: {len(inventory.commits)}")
+
+
+def list_all_deltas(store: ObjectStore, spec: CollectionSpec) -> Findings:
+    """The deltas, committed or not, and folders of older systems."""
+    inventory = take_inventory(store, spec.name)
+    rows = [_row(delta, "committed", day=delta.day) for delta in inventory.deltas]
+    rows += [_row(delta, "unfinished", day=delta.day) for delta in inventory.unfinished_deltas]
+    rows += [_row(folder, "without manifest (older system)") for folder in inventory.legacy_deltas]
+    return Findings(spec.name, tuple(rows), f"{len(inventory.deltas)} committed deltas")
+
+
+def list_quarantined(store: ObjectStore, spec: CollectionSpec) -> Findings:
+    """What was moved aside, and why."""
+    rows: list[Row] = []
+    for entry in list_quarantine(store, spec.name):
+        report = entry.report
+        rows.append(
+            {
+                "kind": entry.kind,
+                "name": entry.name,
+                "reason": report.reason if report else "the move did not come to its end; the next run ends it",
+                "batches": ", ".join(report.batches) if report else None,
+                "found": report.found_at if report else None,
+                "bytes": entry.size,
+            }
+        )
+    return Findings(spec.name, tuple(rows), f"{len(rows)} in quarantine")
+
+
+def verify_snapshots(store: ObjectStore, spec: CollectionSpec, level: Level, scratch: Path) -> Findings:
+    """Verify every snapshot version that has a manifest, and those of older systems."""
+    inventory = take_inventory(store, spec.name)
+    what = [f"{folder.prefix}/{layout.MANIFEST}" for folder in inventory.snapshots]
+    return _verified(store, spec, [*what, *(f.prefix for f in inventory.legacy_snapshots)], level, scratch)
+
+
+def verify_deltas(
+    store: ObjectStore, spec: CollectionSpec, level: Level, scratch: Path, ids: Iterable[str] = ()
+) -> Findings:
+    """Verify every committed delta and every folder of older systems, or those with these ids."""
+    inventory = take_inventory(store, spec.name)
+    wanted = set(ids)
+    chosen: list[StoredFolder] = [*inventory.deltas, *inventory.legacy_deltas]
+    what = [
+        f"{folder.prefix}/{layout.MANIFEST}" if isinstance(folder, StoredDelta) else folder.prefix
+        for folder in chosen
+        if not wanted or folder.name in wanted
+    ]
+    return _verified(store, spec, what, level, scratch)
+
+
+def check_collection(
+    store: ObjectStore, spec: CollectionSpec, level: Level, scratch: Path, *, full_share: float = 0.0, turn: int = 0
+) -> Findings:
+    """Verify everything of a collection: deltas, snapshots, the books of every cell, and what belongs to nobody.
+
+    Args:
+        store, spec: the collection.
+        level: how thoroughly.
+        scratch: an existing folder on a disk with room for twice the largest database.
+        full_share: at `quick`, this share of the databases is verified in full, another one each `turn`.
+        turn: counts up from audit to audit, so that after 1/full_share of them each had its turn.
+    """
+    inventory = take_inventory(store, spec.name)
+    rows: list[Row] = []
+    what = [f"{folder.prefix}/{layout.MANIFEST}" for folder in (*inventory.deltas, *inventory.snapshots)]
+    what += [folder.prefix for folder in inventory.waiting_legacy()]
+    turns = max(1, round(1 / full_share)) if full_share > 0 else 0
+    for key in what:
+        its_turn = turns and zlib.crc32(key.encode()) % turns == turn % turns
+        rows.append(_verdict_row(verify(store, key, spec, level="full" if its_turn else level, scratch=scratch)))
+    for day in store.folders(layout.requests(spec.name)):
+        books = balance(store, spec, day)
+        if not books.balanced:
+            reason = f"{len(books.unaccounted)} records are unaccounted for: {', '.join(books.unaccounted[:5])}"
+            rows.append({"kind": "books", "name": day, "verdict": "corrupted", "reason": reason})
+    rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_deltas]
+    rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_snapshots]
+    rows += [
+        {"kind": "stray", "name": item.key, "state": "belongs to nobody", "bytes": item.size}
+        for item in inventory.strays
+    ]
+    found = Findings(spec.name, tuple(rows))
+    return Findings(
+        spec.name,
+        found.rows,
+        f"{found.count('valid')} valid, {found.count('corrupted')} corrupted, {found.count('unknown')} unknown; "
+        f"{len(inventory.quarantined)} in quarantine",
+    )
+
+
+def _verified(store: ObjectStore, spec: CollectionSpec, what: Sequence[str], level: Level, scratch: Path) -> Findings:
+    rows = tuple(_verdict_row(verify(store, key, spec, level=level, scratch=scratch)) for key in what)
+    found = Findings(spec.name, rows)
+    return Findings(
+        spec.name,
+        rows,
+        f"{found.count('valid')} valid, {found.count('corrupted')} corrupted, {found.count('unknown')} unknown",
+    )
+
+
+def _verdict_row(one: Verification) -> Row:
+    return {
+        "kind": one.kind,
+        "name": one.id,
+        "day": one.manifest.day if one.manifest else None,
+        "verdict": one.verdict.kind,
+        "reason": one.verdict.reason,
+        "level": one.level,
+        "records": one.count,
+        "bytes": one.bytes,
+        "seconds": round(one.seconds, 2),
+    }
+
+
+def _row(folder: StoredFolder, state: str, **more: str | int | None) -> Row:
+    return {
+        "name": folder.name,
+        "state": state,
+        **more,
+        "modified": folder.modified.isoformat(timespec="seconds"),
+        "bytes": folder.size,
+    }
