@@ -211,7 +211,7 @@ CASES = [
     Case("snapshots, the first", _built, World.compact),
     Case("snapshots, the next", _grown, World.compact),
     Case("compaction, damaged delta", _damaged_delta, World.compact),
-    Case("compaction, damaged snapshot", _damaged_snapshot, World.compact),
+    Case("compaction, damaged snapshot", _damaged_snapshot, World.compact, again=World.compact),
     Case("compaction, no good snapshot", _damaged_only_snapshot, World.compact),
     Case("compaction, both damaged", _both_damaged, World.compact),
     Case("compaction, garbage in log", _garbage_in_the_log, World.compact),
