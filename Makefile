@@ -41,6 +41,12 @@ lint: $(READY)  ## Linters and type checker alone
 damage-matrix: $(READY)  ## Every kind of damage to every file of every kind of database: is it found?
 	$(BIN)/python benchmarks/damage_matrix.py
 
+crash-matrix: $(READY)  ## Kill every step and command at every write to the store, and look at what is left
+	@PYTHONPATH=. $(BIN)/python benchmarks/crash_matrix.py
+
+races: $(READY)  ## Many writers, pruners and readers at once on one collection
+	@PYTHONPATH=. $(BIN)/python benchmarks/races.py
+
 clean-demo:  ## Forget the demo's data
 	rm -rf .demo
 
