@@ -1,6 +1,6 @@
 """Kills every step and command at each state that it leaves the store in, runs it again, and looks at what is left.
 
-    python benchmarks/crash_matrix.py [--store folder|s3] [--only NAME] [--every N] [--reads]
+    python benchmarks/crash_matrix.py [--store folder|s3] [--only NAME ...] [--every N] [--reads]
 
 A killed process does nothing more, not even clean up: from the chosen operation on every one of that process fails. It
 is killed before its first operation that writes and after each of them; an operation that only reads leaves the store
@@ -135,7 +135,7 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", choices=["folder", "s3"], action="append", help="both unless given")
-    parser.add_argument("--only", help="cases whose name holds this")
+    parser.add_argument("--only", action="append", help="cases whose name holds this")
     parser.add_argument("--every", type=int, help=f"only every n-th point; 1 on a folder, {_EVERY_ON_S3} on S3")
     parser.add_argument("--reads", action="store_true", help="before and after operations that only read, too")
     arguments = parser.parse_args()
@@ -152,7 +152,7 @@ def main() -> None:
                 with _stores(kind, folder) as (url, s3):
                     matrix = Matrix(folder, api, url, s3, every, arguments.reads)
                     for case in CASES:
-                        if not arguments.only or arguments.only in case.name:
+                        if not arguments.only or any(part in case.name for part in arguments.only):
                             matrix.run(case)
                 points, failures = points + matrix.points, failures + matrix.failures
     print(f"crash-matrix: {points} points, {failures} failures")

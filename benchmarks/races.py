@@ -136,7 +136,7 @@ def damage_and_repair(actor: Actor) -> None:
             manifest = load_manifest(actor.store, actor.random.choice(list_deltas(actor.store, SPEC.name)[-3:]).key)
         largest = max(manifest.files, key=lambda entry: entry.size)
         content = bytearray(actor.store.get(f"{manifest.folder}/{largest.path}"))
-    except ObjectMissingError:
+    except (ObjectMissingError, IndexError):  # gone, or there is none yet
         return
     content[len(content) // 2] ^= 1
     actor.store.replace(f"{manifest.folder}/{largest.path}", bytes(content))
@@ -165,7 +165,7 @@ def reader(actor: Actor) -> Callable[[Actor], None]:
         if commit is None or commit.version != manifest.id:
             raise AssertionError(f"{manifest.id} was never committed")
         digest = digest_of(read_pages(lines._handle))
-        if (lines.count(), digest.count, digest.hex) != (manifest.count, manifest.count, manifest.digest):
+        if (lines.count(), digest.count, digest.hex()) != (manifest.count, manifest.count, manifest.digest):
             raise AssertionError(f"{manifest.id} holds {manifest.count} records; read were {lines.count()}, others")
         actor.seen["reads"] += 1
 

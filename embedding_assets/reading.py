@@ -133,7 +133,9 @@ class Collection:
     def close(self) -> None:
         """Let go of the local copy."""
         if self._client is not None:
-            self._client.close()
+            from embedding_assets.chroma import api
+
+            api.close_client(self._client)
             self._client = self._handle = None
 
     def __enter__(self) -> Collection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,21 @@ _BULK_SYNC_THRESHOLD = 20_000
 PAGE = 5000
 
 
+# All clients of a process on the same folder share one system, which chromadb makes and stops without any lock: two
+# threads at it at once would leave one that never works again.
+_clients = threading.Lock()
+
+
 def client_on(folder: Path) -> Any:
-    """A chromadb client on a folder; the caller closes it."""
-    return chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
+    """A chromadb client on a folder; the caller closes it with `close_client`."""
+    with _clients:
+        return chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
+
+
+def close_client(client: Any) -> None:
+    """Let go of a client; other clients on the same folder go on."""
+    with _clients:
+        client.close()
 
 
 @contextlib.contextmanager
@@ -35,7 +48,7 @@ def opened(folder: Path) -> Iterator[Any]:
     try:
         yield client
     finally:
-        client.close()
+        close_client(client)
 
 
 def create(folder: Path, spec: DatabaseSpec) -> None:
