@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,8 +36,12 @@ class AuditConfig(dg.Config):
 def build_audit(catalog: Catalog) -> dg.JobDefinition:
     """The audit of these collections, as a job."""
 
-    @dg.op(description="Verify every delta and snapshot, report it as check evaluations, repair what is corrupted.")
-    def verify_everything(context: dg.OpExecutionContext, config: AuditConfig, store: StoreResource) -> None:
+    @dg.op(
+        description="Verify every delta and snapshot, report it as check evaluations, repair what is corrupted.", out={}
+    )
+    def verify_everything(
+        context: dg.OpExecutionContext, config: AuditConfig, store: StoreResource
+    ) -> Iterator[dg.AssetCheckEvaluation]:
         turn = datetime.now(timezone.utc).toordinal()
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             for spec in chosen(catalog, config.collections):
@@ -45,8 +50,8 @@ def build_audit(catalog: Catalog) -> dg.JobDefinition:
                     objects, spec, level_of(config.level), Path(scratch), full_share=config.full_share, turn=turn
                 )
                 context.log.info(f"{spec.name}: {found.summary}")
-                for evaluation in evaluations(found):
-                    context.instance.report_runless_asset_event(evaluation)
+                # Events of this run: of those without a run Dagster stores but one per check and partition, ever.
+                yield from evaluations(found)
                 if config.repair and found.count("corrupted"):
                     planned = repair(
                         objects, spec, level=level_of(config.level), run_id=context.run_id, scratch=Path(scratch)
