@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint damage-matrix clean clean-demo
+.PHONY: help setup demo dev test lint damage-matrix crash-matrix races clean clean-demo
 
 help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -40,6 +40,12 @@ lint: $(READY)  ## Linters and type checker alone
 
 damage-matrix: $(READY)  ## Every kind of damage to every file of every kind of database: is it found?
 	$(BIN)/python benchmarks/damage_matrix.py
+
+crash-matrix: $(READY)  ## Kill every step and command at every write to the store, and look at what is left
+	@PYTHONPATH=. $(BIN)/python benchmarks/crash_matrix.py
+
+races: $(READY)  ## Many writers, pruners and readers at once on one collection
+	@PYTHONPATH=. $(BIN)/python benchmarks/races.py
 
 clean-demo:  ## Forget the demo's data
 	rm -rf .demo

@@ -150,17 +150,23 @@ def compaction_due(store: ObjectStore, spec: CollectionSpec, at: datetime | None
     count = len(plan.missing)
     due = count >= rule.after_deltas or minutes >= rule.after_minutes
     reason = f"its snapshot lacks {count} deltas, the oldest {minutes:.0f} minutes old"
-    if not plan.missing or plan.problems:
+    if not plan.missing or plan.problems or plan.behind:
         # What is damaged or has never been looked at does not wait for anything.
         due = True
         parts = [*plan.problems, *(f"legacy data in {folder.prefix}" for folder in plan.legacy)]
+        if plan.current and plan.behind:
+            parts.append("the pointer does not name its snapshot")
         reason = "; ".join(parts) or f"its snapshot {plan.base.id if plan.base else ''} is not committed"
     if not due:
         reason += f"; compaction is due after {rule.after_deltas} deltas or {rule.after_minutes:g} minutes"
     base = plan.base.id if plan.base else "none"
     legacy = [f"{folder.prefix} {folder.modified.isoformat()}" for folder in plan.legacy]
     return CompactionDue(
-        spec.name, count, _digest([base, *plan.problems, *(ref.id for ref in plan.missing), *legacy]), due, reason
+        spec.name,
+        count,
+        _digest([base, str(plan.behind), *plan.problems, *(ref.id for ref in plan.missing), *legacy]),
+        due,
+        reason,
     )
 
 

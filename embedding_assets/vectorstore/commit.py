@@ -168,6 +168,11 @@ def repair_pointer(store: ObjectStore, collection: str) -> Commit | None:
         store.replace(layout.pointer(collection), str(end.head.version).encode())
 
 
+def pointer_is_behind(store: ObjectStore, collection: str, end: LogEnd) -> bool:
+    """Whether the pointer names another version than the log: its writer died between the two."""
+    return end.head is not None and _pointer_text(store, collection) != end.head.version
+
+
 def pointed_generation(store: ObjectStore, collection: str) -> int | None:
     """The generation of the version that the pointer names; None where it names none of ours, or is gone."""
     text = _pointer_text(store, collection)

@@ -21,7 +21,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.adopt import Adoption, adopt_folders
 from embedding_assets.vectorstore.bases import bases
-from embedding_assets.vectorstore.commit import log_end, repair_pointer, try_commit
+from embedding_assets.vectorstore.commit import log_end, pointer_is_behind, repair_pointer, try_commit
 from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.gather import Damage, Gathered, find_culprits, gather, move_aside
 from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, list_databases
@@ -47,6 +47,7 @@ class CompactionPlan:
         legacy: folders of legacy data that would be checked, and adopted or moved aside.
         rebuild: whether it starts from nothing because that was asked for.
         current: whether the base is the current snapshot, and not one that has to take its place.
+        behind: whether the pointer does not name the current snapshot, as readers of older systems need it to.
         due: whether there is anything to do. Legacy data that was there at the last commit was looked at then, and
             asks for no further look until there is something else to do.
     """
@@ -59,6 +60,7 @@ class CompactionPlan:
     legacy: tuple[StoredFolder, ...] = ()
     rebuild: bool = False
     current: bool = False
+    behind: bool = False
     due: bool = False
 
 
@@ -109,6 +111,7 @@ def plan_compaction(store: ObjectStore, collection: str, *, rebuild: bool = Fals
     missing = tuple(sorted(d.ref(collection) for d in inventory.deltas if d.name not in known))
     legacy = tuple(inventory.waiting_legacy(known))
     current = manifest is not None and end.head is not None and end.head.version == manifest.id
+    behind = pointer_is_behind(store, collection, end)
     last = datetime.fromisoformat(end.head.committed_at) if end.head else None
     return CompactionPlan(
         collection,
@@ -119,7 +122,9 @@ def plan_compaction(store: ObjectStore, collection: str, *, rebuild: bool = Fals
         legacy,
         rebuild,
         current,
+        behind,
         due=bool(missing)
+        or behind
         or (manifest is not None and not current)
         or any(last is None or folder.modified > last for folder in legacy),
     )

@@ -298,8 +298,11 @@ def test_a_disk_without_room_is_unknown_before_anything_is_read(world: World, mo
     assert (found.verdict.kind, "no room" in found.verdict.reason) == ("unknown", True)
 
 
-@pytest.mark.parametrize("megabytes", [4, 7, 10, 12, 16, 20])
-def test_a_child_without_enough_memory_says_nothing_of_the_database(made: World, megabytes: int) -> None:
+@pytest.mark.parametrize("megabytes", [4, 10, 16])
+def test_a_child_without_enough_memory_says_nothing_of_the_database(
+    made: World, megabytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_START_SECONDS", 8.0)  # without memory it may wait for ever
     found = made.verify(ref(made.delta), memory=megabytes << 20)
     assert found.verdict.kind in ("unknown", "valid"), found.verdict  # a second look may have enough
     if megabytes == 4:
@@ -308,6 +311,7 @@ def test_a_child_without_enough_memory_says_nothing_of_the_database(made: World,
 
 def test_a_child_that_takes_too_long_says_nothing_of_the_database(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(child, "_RECORDS_PER_SECOND", 1e9)
     found = made.verify(ref(made.delta))
     assert (found.verdict.kind, "took longer" in found.verdict.reason) == ("unknown", True)
 
