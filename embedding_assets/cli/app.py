@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import NoReturn
 
 import typer
@@ -28,10 +29,7 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line."""
-    from embedding_assets.cli import demo, query, status, upkeep
-
-    for part in (demo, query, status, upkeep):
-        part.register(app)
+    _register()
     try:
         app()
     except EmbeddingAssetsError as error:
@@ -40,6 +38,15 @@ def main() -> NoReturn:
         console.print(f"  {_plain(error.remedy)}")
         sys.exit(_TRY_AGAIN if error.recoverable else 1)
     sys.exit(0)
+
+
+@lru_cache
+def _register() -> None:
+    """Add the commands, once however often the command line is run in one process."""
+    from embedding_assets.cli import demo, query, status, upkeep
+
+    for part in (demo, query, status, upkeep):
+        part.register(app)
 
 
 def _plain(text: str) -> str:

@@ -308,17 +308,18 @@ def _look(environment: str | None, collection: str, as_json: bool, look: Look) -
 def _change(environment: str | None, collection: str, dry_run: bool, yes: bool, as_json: bool, plan: Plan) -> None:
     with _collections(environment, collection) as (store, specs, scratch):
         plans = [plan(store, spec, scratch) for spec in specs]
-        if dry_run or not yes:
+        nothing = all(one.nothing for one in plans)
+        # JSON is for scripts, which read one document: what would be done, or what was done.
+        if dry_run or nothing or not (yes or as_json):
             _show([Findings(one.collection, one.rows, one.warning) for one in plans], as_json)
-        if dry_run or all(one.nothing for one in plans):
-            if not as_json:
-                typer.echo(
-                    "Nothing is to be done." if all(one.nothing for one in plans) else "Dry run: nothing was done."
-                )
-            return
-        if not yes:
-            _confirm()
-        _show([one.execute() for one in plans if not one.nothing], as_json)
+        if not (dry_run or nothing):
+            if not yes:
+                _confirm()
+            _show([one.execute() for one in plans if not one.nothing], as_json)
+        elif not as_json:
+            typer.echo("Nothing is to be done." if nothing else "Dry run: nothing was done.")
+    if any(one.unjudged for one in plans):
+        raise typer.Exit(UNKNOWN)
 
 
 def _confirm() -> None:

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +10,7 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 from pydantic import Field
 
-from embedding_assets.catalog import Catalog
+from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.orchestration.partitions import cell_key
 from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import rows_table
@@ -35,29 +36,31 @@ class AuditConfig(dg.Config):
 def build_audit(catalog: Catalog) -> dg.JobDefinition:
     """The audit of these collections, as a job."""
 
-    @dg.op(description="Verify every delta and snapshot, report it as check evaluations, repair what is corrupted.")
-    def verify_everything(context: dg.OpExecutionContext, config: AuditConfig, store: StoreResource) -> None:
-        turn = datetime.now(timezone.utc).toordinal()
+    @dg.op(
+        description="Verify every delta and snapshot, report it as check evaluations, repair what is corrupted.", out={}
+    )
+    def verify_everything(
+        context: dg.OpExecutionContext, config: AuditConfig, store: StoreResource
+    ) -> Iterator[dg.AssetCheckEvaluation]:
+        turn, level, objects = datetime.now(timezone.utc).toordinal(), level_of(config.level), store.open()
         made: list[dg.AssetCheckEvaluation] = []
+        corrupted: list[CollectionSpec] = []
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             for spec in chosen(catalog, config.collections):
-                objects = store.open()
-                found = check_collection(
-                    objects, spec, level_of(config.level), Path(scratch), full_share=config.full_share, turn=turn
-                )
+                found = check_collection(objects, spec, level, Path(scratch), full_share=config.full_share, turn=turn)
                 context.log.info(f"{spec.name}: {found.summary}")
                 made += evaluations(found)
-                if config.repair and found.count("corrupted"):
-                    planned = repair(
-                        objects, spec, level=level_of(config.level), run_id=context.run_id, scratch=Path(scratch)
-                    )
-                    done = planned.execute()
-                    context.log.warning(f"{spec.name}: repaired: {done.summary}")
-                    for row in done.rows:
-                        context.log.warning(str({key: value for key, value in row.items() if value}))
-        # The failed ones last: a check's page opens with the latest evaluation of any partition.
-        for evaluation in sorted(made, key=lambda one: not one.passed):
-            context.instance.report_runless_asset_event(evaluation)
+                if found.count("corrupted"):
+                    corrupted.append(spec)
+            # The failed ones last: a check's page opens with the latest evaluation of any partition. They are events
+            # of this run: of those without a run Dagster stores but one per check and partition, ever. And they are
+            # told before anything is repaired, which may fail.
+            yield from sorted(made, key=lambda one: not one.passed)
+            for spec in corrupted if config.repair else ():
+                done = repair(objects, spec, level=level, run_id=context.run_id, scratch=Path(scratch)).execute()
+                context.log.warning(f"{spec.name}: repaired: {done.summary}")
+                for row in done.rows:
+                    context.log.warning(str({key: value for key, value in row.items() if value}))
 
     @dg.job(
         name=AUDIT_JOB,

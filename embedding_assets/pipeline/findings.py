@@ -37,12 +37,14 @@ class Planned:
         rows: what would be done, one per thing.
         execute: does it and says what was done.
         warning: what is lost or costs something by it; empty where nothing does.
+        unjudged: how many things were left alone because they could not be judged just now.
     """
 
     collection: str
     rows: tuple[Row, ...]
     execute: Callable[[], Findings] = field(compare=False, repr=False)
     warning: str = ""
+    unjudged: int = 0
 
     @property
     def nothing(self) -> bool:

@@ -110,20 +110,25 @@ def _deletion(
         for one in plan.deletions
     ]
 
+    unjudged = [f"{name} {why}" for name, why in plan.kept.items() if why.startswith("cannot be judged")]
+
     def execute() -> Findings:
         done = execute_delete_deltas(store, spec, plan, scratch)
-        unread = sum(reason.startswith("cannot be judged") for reason in plan.kept.values())
         kept: list[Row] = [{"action": "kept", "name": name, "reason": why} for name, why in plan.kept.items()]
         deleted: list[Row] = [
             {"action": "deleted", "name": one.folder.name, "reason": one.reason, "bytes": one.folder.size}
             for one in done
         ]
-        summary = f"{len(done)} deleted, {len(plan.kept)} kept" + (f", {unread} could not be read" if unread else "")
+        summary = f"{len(done)} deleted, {len(plan.kept)} kept"
+        if unjudged:
+            summary += f", {len(unjudged)} of them because they cannot be judged just now"
         return Findings(spec.name, (*deleted, *kept), summary)
 
     if plan.unknown:
         warning = f"not there: {', '.join(plan.unknown)}. {warning}".strip()
-    return Planned(spec.name, tuple(rows), execute, warning)
+    if unjudged:
+        warning = f"{warning} {'; '.join(unjudged)}".strip()
+    return Planned(spec.name, tuple(rows), execute, warning, len(unjudged))
 
 
 def restore(store: ObjectStore, spec: CollectionSpec, kind: str, name: str, *, force: bool) -> Planned:

@@ -1,0 +1,129 @@
+"""Commands that look: status, query, list, verify, check; their output, and their exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from embedding_assets.store import layout
+from embedding_assets_tests.cells import contents
+from embedding_assets_tests.cli.offices import RECORDS, Terminal
+
+pytestmark = pytest.mark.service
+
+
+def test_status_says_where_every_collection_stands(run: Terminal) -> None:
+    lines, words = run("status", "--json").json
+    assert (lines["collection"], lines["requested"], lines["accepted"]) == (run.office.name, RECORDS, RECORDS)
+    assert (lines["pending"], lines["deltas"], lines["records"]) == (0, 2, RECORDS)
+    assert (words["records"], words["version"]) == (3, words["version"])
+    table = run("status")
+    assert table.code == 0
+    for word in ("requested", "snapshot", str(lines["version"]), "25"):
+        assert word in table.out
+
+
+def test_query_finds_what_was_embedded(run: Terminal) -> None:
+    said = run("query", run.office.name, "whole milk", "-n", "3", "--json")
+    assert said.code == 0
+    assert len(said.json) == 3
+    assert "milk" in said.json[0]["document"]
+    distances = [record["distance"] for record in said.json]
+    assert distances == sorted(distances)
+    assert said.json[0]["batch_id"] in run.office.lines.batch_ids()
+    table = run("query", run.office.name, "whole milk", "-n", "3")
+    assert (table.code, said.json[0]["document"] in table.out) == (0, True)
+    (only,) = run("query", run.office.name, "milk", "--where", '{"at": "of line-00007"}', "--json").json
+    assert only["id"] == "line-00007"
+    assert run("query", run.office.name, "milk", "--where", "{").code == 2
+
+
+LOOKS = [
+    ("snapshots", "list"),
+    ("snapshots", "verify"),
+    ("deltas", "list"),
+    ("deltas", "verify"),
+    ("quarantine", "list"),
+    ("check",),
+    ("check", "--level", "full"),
+]
+
+
+def test_where_all_is_well_every_look_ends_with_0_and_changes_nothing(run: Terminal) -> None:
+    before = contents(run.office.store)
+    for words in LOOKS:
+        said = run(*words, "--json")
+        assert said.code == 0, words
+        assert [one["collection"] for one in said.json] == [run.office.name, run.office.words.spec.name]
+        assert {row.get("verdict") for row in said.rows} <= {"valid", None}
+        assert run.office.name in run(*words, "--collection", "both").out
+    assert contents(run.office.store) == before
+
+
+def test_a_look_at_one_collection_is_a_look_at_that_one_alone(run: Terminal) -> None:
+    (lines,) = run("deltas", "list", "--collection", run.office.name, "--json").json
+    assert {row["name"] for row in lines["rows"]} == {delta.id for delta in run.office.deltas()}
+    rows = run("snapshots", "list", "--collection", run.office.name, "--json").rows
+    assert [(row["name"], row["state"]) for row in rows] == list(
+        zip(run.office.versions(), ["current", "older"], strict=True)
+    )
+    (delta, _) = run.office.deltas()
+    assert [row["name"] for row in run("deltas", "verify", delta.id, "--json").rows] == [delta.id]
+
+
+def test_what_is_corrupted_is_named_and_ends_with_3(run_in_ruin: Terminal) -> None:
+    run, office = run_in_ruin, run_in_ruin.office
+    before = contents(office.store)
+    (bad,) = (m for m in office.deltas() if m.count == 5)
+    for words in (("check",), ("deltas", "verify"), ("deltas", "verify", bad.id)):
+        said = run(*words, "--json")
+        assert said.code == 3
+        (row,) = (row for row in said.rows if row["verdict"] == "corrupted")
+        assert (row["name"], "data_level0.bin" in row["reason"]) == (bad.id, True)
+        shown = run(*words)
+        assert (shown.code, bad.id in shown.out, "data_level0.bin" in shown.out) == (3, True, True)
+    assert run("snapshots", "verify").code == 0
+    assert run("check", "--collection", office.words.spec.name).code == 0
+    (entry,) = run("quarantine", "list", "--json").rows
+    assert "data_level0.bin" in entry["reason"]
+    assert contents(office.store) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff{garbage"])
+def test_a_damaged_manifest_is_reported_with_the_day_of_its_cell(run: Terminal, content: bytes) -> None:
+    delta, _ = run.office.deltas()
+    run.office.store.replace(delta.key, content)
+    said = run("check", "--json")
+    assert said.code == 3
+    (row,) = (row for row in said.rows if row.get("verdict") == "corrupted")
+    assert (row["name"], row["day"]) == (delta.id, run.office.lines.day)
+
+
+def test_what_cannot_be_judged_ends_with_4(run: Terminal) -> None:
+    lines = run.office.lines
+    other = lines.spec.model_copy(update={"model": "another-model"})
+    path = run.office.environment()["EMBEDDING_ASSETS_COLLECTIONS"]
+    with open(path) as file:
+        text = file.read().replace(lines.spec.model, other.model)
+    with open(path, "w") as file:
+        file.write(text)
+    for words in (("check",), ("deltas", "verify"), ("snapshots", "verify")):
+        said = run(*words, "--json")
+        assert said.code == 4
+        assert {row["verdict"] for row in said.rows} == {"unknown"}
+        assert "another-model" in said.rows[0]["reason"]
+    # Nothing that could not be judged is deleted, and the command says that it was not judged.
+    before = contents(run.office.store)
+    said = run("deltas", "clean", "--level", "quick", "--yes", "--json")
+    assert "cannot be judged just now" in said.json[0]["summary"]
+    assert said.code == 4
+    assert contents(run.office.store) == before
+
+
+def test_unfinished_and_stray_objects_are_listed_and_are_no_corruption(run: Terminal) -> None:
+    store, name = run.office.store, run.office.name
+    store.put_new(f"{layout.deltas(name, run.office.lines.day, layout.new_id())}/chroma.sqlite3", b"half")
+    store.put_new(f"{name}/delta/readme.txt", b"?")
+    said = run("check", "--json", "--collection", name)
+    assert said.code == 0
+    states = [row["state"] for row in said.rows if "state" in row]
+    assert states == ["unfinished; `prune` removes it", "belongs to nobody"]
