@@ -49,6 +49,9 @@ SHORT = {  # the kinds of damage as the table's columns call them
     "with a manifest that fits": "fit",
 }
 
+# How many were verified, what was said against any, and of each the recall and whether it is held to a floor.
+Health = tuple[int, list[str], list[tuple[float, bool]]]
+
 LEGEND = """
 gone = deleted, cut = truncated, bits = one bit flipped, junk = a block of random bytes, swap = of another database,
 stale = of an earlier time, graph = an index without links, rows = lost from SQLite, edit = a field of the manifest,
@@ -181,7 +184,7 @@ class _Runner:
                 target.write_bytes(content)
 
 
-def run_healthy(first: int, last: int, folder: str) -> tuple[int, list[str], list[float]]:
+def run_healthy(first: int, last: int, folder: str) -> Health:
     """Whole databases; what was said against any, and their recalls."""
     _be_quiet()
     alarms, recalls, checked = [], [], 0
@@ -195,7 +198,8 @@ def run_healthy(first: int, last: int, folder: str) -> tuple[int, list[str], lis
                 alarms.append(f"healthy {seed} {subject.kind}: {level}: {found.verdict}")
         checked += 1
         if found.recall is not None:
-            recalls.append(found.recall)
+            assert found.examination is not None
+            recalls.append((found.recall, found.examination.held_to_floor))
         shutil.rmtree(subject.home)
     return checked, alarms, recalls
 
@@ -245,13 +249,14 @@ def print_table(tally: Tally) -> None:
         print(row.ljust(width) + "".join(f"  {cell:>5}" for cell in said), flush=True)
 
 
-def report(tallies: list[Tally], healths: list[tuple[int, list[str], list[float]]]) -> int:
+def report(tallies: list[Tally], healths: list[Health]) -> int:
     """Print what was missed and the last line; the exit code."""
     missed = [line for tally in tallies for line in tally.missed]
     alarms = [line for _, some, _ in healths for line in some]
     for line in [*missed, *alarms]:
         print(line)
-    recalls = [recall for _, _, some in healths for recall in some]
+    recalls = [recall for _, _, some in healths for recall, _ in some]
+    strict = [recall for _, _, some in healths for recall, held in some if held]
     apart: Counter[str] = sum((tally.apart for tally in tallies), Counter())
     cases = sum(cell[1] for tally in tallies for cell in tally.cells.values())
     detected = sum(cell[0] for tally in tallies for cell in tally.cells.values())
@@ -263,7 +268,10 @@ def report(tallies: list[Tally], healths: list[tuple[int, list[str], list[float]
     values: Counter[str] = sum((tally.values for tally in tallies), Counter())
     print("  " + ", ".join(f"{what} {count}" for what, count in values.most_common()))
     mean = sum(recalls) / max(1, len(recalls))
-    print(f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, mean {mean:.3f}")
+    print(
+        f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, mean {mean:.3f}; "
+        f"of those that are held to a floor: least {min(strict, default=1):.2f}"
+    )
     print(
         f"damage-matrix: {cases} cases, {detected} detected, {count} healthy, {len(alarms)} false alarms, "
         f"{crashes} crashes, baseline detected {sum(tally.baseline for tally in tallies)}"

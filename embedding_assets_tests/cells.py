@@ -170,7 +170,11 @@ def wait_for_another_second() -> None:
 
 def contents(store: ObjectStore) -> list[tuple[str, int, str]]:
     """Every object of a store with size and time of writing: equal before and after where nothing was written."""
-    return [(item.key, item.size, item.modified.isoformat()) for item in store.walk("")]
+    return [
+        (item.key, item.size, item.modified.isoformat())
+        for item in store.walk("")
+        if not item.key.startswith("_unclaimed/")
+    ]
 
 
 def flip(store: ObjectStore, key: str) -> None:

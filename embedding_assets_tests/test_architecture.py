@@ -33,7 +33,8 @@ ARROWS: dict[str, set[str]] = {
     "reading": {*GROUND, "store", "chroma", "batches", "vectorstore"},
     "orchestration": {*GROUND, "store", "chroma", "batches", "vectorstore", "pipeline"},
     "definitions": {*GROUND, "orchestration"},
-    "cli": {*GROUND, "store", "batches", "vectorstore", "pipeline", "reading", "orchestration", "sandbox"},
+    "cli": {*GROUND, "store", "chroma", "batches", "vectorstore", "pipeline", "reading", "orchestration", "sandbox"},
+    "__main__": {"cli"},
     "sandbox": set(),
 }
 # Which modules alone may import a library: a folder, or one module.

@@ -69,6 +69,7 @@ class _Report:
     digest: ContentDigest = field(default_factory=ContentDigest)
     search: Found = field(default_factory=lambda: Found(0, 0, None, 0.0))
     synced: bool = False
+    held_to_floor: bool = False
     unreachable: float = 0.0
     collections: list[str] = field(default_factory=list)
     distance: str = ""
@@ -86,6 +87,7 @@ class _Report:
             problems=self.problems[:_MOST_PROBLEMS],
             recall=self.search.recall,
             repeated=self.search.repeated,
+            held_to_floor=self.held_to_floor,
             unreachable=self.unreachable,
             collections=self.collections,
             distance=self.distance,
@@ -124,9 +126,9 @@ def _examine_opened(
     elements = structure.records.get(name, 0) - structure.unindexed.get(name, 0) + structure.deleted.get(name, 0)
     report.unreachable = structure.unreachable.get(name, 0) / elements if elements else 0.0
     recall = report.search.recall
-    few_links = int(settings["max_neighbors"]) <= _EXCUSED_NEIGHBORS
-    excused = report.search.repeated > _EXCUSED_REPEATED or few_links
-    if recall is not None and recall < _LEAST_RECALL and not excused:
+    many_links = int(settings["max_neighbors"]) > _EXCUSED_NEIGHBORS
+    report.held_to_floor = report.search.repeated <= _EXCUSED_REPEATED and many_links
+    if recall is not None and recall < _LEAST_RECALL and report.held_to_floor:
         found, sampled = report.search.found, report.search.sampled
         problems.append(
             f"searches give {recall:.0%} of what is nearest; {found} of {sampled} sampled records find themselves"

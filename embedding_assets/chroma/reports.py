@@ -42,6 +42,7 @@ class Examination:
         recall: which part of the ten nearest the searches gave, against a comparison with all records; None where
             nothing was searched for.
         repeated: which part of the records has a vector that another one has, too.
+        held_to_floor: whether bad recall would count as damage; not where there is another explanation for it.
         unreachable: which part of the index no search can come to.
         collections: the names of its collections.
         distance, dimension: of the one that was examined; the dimension is 0 where it holds nothing.
@@ -57,6 +58,7 @@ class Examination:
     problems: list[str]
     recall: float | None = None
     repeated: float = 0.0
+    held_to_floor: bool = False
     unreachable: float = 0.0
     collections: list[str] = field(default_factory=list)
     distance: str = ""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.commit import head, load_snapshot
+from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.delta import list_deltas
 from embedding_assets.vectorstore.transfer import at_once
+
+_VERSIONS_LOOKED_AT = 5
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class CollectionStatus:
         records: in it.
         age_seconds: since it was committed.
         bytes: its files together.
+        damaged: what is wrong with the current version, where an older one is shown in its place.
     """
 
     collection: str
@@ -42,6 +47,7 @@ class CollectionStatus:
     records: int
     age_seconds: int | None
     bytes: int
+    damaged: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -53,14 +59,17 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
 
     Raises:
         StoreError: the store did not answer, or refuses.
-        CorruptedError: a request's record, the commit or the snapshot's manifest is damaged.
+        CorruptedError: a request's record is damaged.
     """
     books: list[CellBalance] = at_once(
         lambda day: balance(store, spec, day), store.folders(layout.requests(spec.name)), threads=4
     )
     deltas = list_deltas(store, spec.name)
-    commit = head(store, spec.name)
-    snapshot = load_snapshot(store, spec.name, commit) if commit else None
+    # A damaged version is passed over, as readers do until the next compaction puts a new one in its place.
+    found = list(islice(bases(store, spec.name, log_end(store, spec.name)), _VERSIONS_LOOKED_AT))
+    damaged = next((base.problem for base in found if base.problem), "")
+    base = next((base for base in found if base.manifest), None)
+    commit, snapshot = (base.commit, base.manifest) if base else (None, None)
     inside = set(snapshot.deltas) if snapshot else set()
     age = layout.now() - datetime.fromisoformat(commit.committed_at) if commit else None
     return CollectionStatus(
@@ -77,4 +86,5 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
         records=snapshot.count if snapshot else 0,
         age_seconds=int(age.total_seconds()) if age else None,
         bytes=snapshot.size if snapshot else 0,
+        damaged=damaged,
     )

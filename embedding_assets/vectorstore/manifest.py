@@ -110,7 +110,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """As the object that is stored; the same manifest gives the same bytes, its checksum last."""
         content = asdict(self)
-        content[_CHECKSUM] = hashlib.sha256(orjson.dumps(content)).hexdigest()
+        content[_CHECKSUM] = _checksum_of(content)
         return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
@@ -123,6 +123,8 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
     """
     try:
         raw: dict[str, Any] = orjson.loads(data)
+        if raw.pop(_CHECKSUM) != _checksum_of(raw):
+            raise ValueError("it is not as it was written: its checksum is another")
         if type(raw["format"]) is int and raw["format"] > FORMAT:
             # Not damage: to take it for that would move aside what a newer version wrote.
             raise ConfigurationError(
@@ -130,7 +132,6 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
             )
         if raw["format"] != FORMAT:
             raise ValueError(f"its format is {raw['format']!r}; this version reads {FORMAT}")
-        raw.pop(_CHECKSUM)
         raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
         raw["batches"] = tuple(BatchEntry(**entry) for entry in raw["batches"])
         raw["deltas"] = tuple(raw["deltas"])
@@ -138,7 +139,7 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
         if manifest.key != key:
             raise ValueError(f"it is the manifest of {manifest.key}")
         if manifest.to_bytes() != data:
-            raise ValueError("it is not as it was written: its checksum is another")
+            raise ValueError("it is not written as this version writes it")
         for entry in manifest.files:
             if entry.path.startswith("/") or ".." in entry.path.split("/"):
                 raise ValueError(f"it names a file outside its folder: {entry.path!r}")
@@ -146,6 +147,11 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptedError(key, f"the manifest is damaged ({error})", "Run `embedding-assets check`.") from error
     return manifest
+
+
+def _checksum_of(content: dict[str, Any]) -> str:
+    """The one rule that every format to come has to keep: by it an older version tells a newer one's from a damaged."""
+    return hashlib.sha256(orjson.dumps(content)).hexdigest()
 
 
 def _require_possible(manifest: Manifest) -> None:

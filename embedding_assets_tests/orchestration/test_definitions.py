@@ -95,9 +95,9 @@ def test_sensors_and_the_schedule_that_spends_money_are_off_until_told(
     assert {s.default_status for s in sensors} == {dg.DefaultSensorStatus.RUNNING}
     assert {s.minimum_interval_seconds for s in sensors} == {15}
     for each in (definitions, running):
-        (schedule,) = each.schedules or ()
-        assert isinstance(schedule, dg.ScheduleDefinition)
-        assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+        spends = each.resolve_schedule_def("daily_requests")
+        assert spends.default_status == dg.DefaultScheduleStatus.STOPPED
+    assert running.resolve_schedule_def("daily_audit").default_status == dg.DefaultScheduleStatus.RUNNING
 
 
 def test_the_schedule_asks_for_todays_cell_of_every_collection(catalog: Catalog, definitions: dg.Definitions) -> None:

@@ -14,6 +14,7 @@ from embedding_assets.batches.landing import newest_landings
 from embedding_assets.sandbox import BatchFault, LineFault, Sandbox
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
+from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import Cell, contents, flip, receipt_lines
 from embedding_assets_tests.orchestration.deployment import Deployment, checks, metadata, plain, started, trouble
 from embedding_assets_tests.sandbox import asking
@@ -166,7 +167,7 @@ def test_results_that_do_not_add_up_fail_the_run_and_nothing_is_built_of_them(
     assert contents(landed_only.cell.store) == before
 
 
-def test_a_delta_damaged_in_the_store_fails_the_check_and_is_not_compacted(complete: Deployment) -> None:
+def test_a_delta_damaged_in_the_store_fails_the_check_and_is_moved_aside_by_compaction(complete: Deployment) -> None:
     cell = complete.cell
     cell.write(receipt_lines(25))
     (built,) = cell.deliver().built
@@ -179,28 +180,29 @@ def test_a_delta_damaged_in_the_store_fails_the_check_and_is_not_compacted(compl
     assert "chroma.sqlite3 is not the one in the manifest" in (check.description or "")
     assert {row["delta"]: row["verdict"] for row in plain(check.metadata)["verdicts"]}[built.id] == "corrupted"
 
-    before = contents(cell.store)
     result = complete.run_compaction()
-    assert not result.success
-    assert f"delta {built.id}" in trouble(result)
-    assert "chroma.sqlite3 has another checksum" in trouble(result)
-    assert "snapshot_is_whole" not in checks(result)
-    assert contents(cell.store) == before
+    assert result.success
+    assert metadata(result, "snapshots")["quarantined"] == 1
+    assert [entry.name for entry in list_quarantine(cell.store, cell.spec.name)] == [built.id]
     with cell.read() as lines:
         assert lines.count() == 20
 
+    assert complete.tick("finished_batches").requests, "its batches are pending again"
+    assert complete.run_cell("batch_results", "deltas").success
+    assert complete.run_compaction().success
+    with cell.read() as lines:
+        assert lines.count() == 25
 
-def test_a_delta_whose_manifest_is_damaged_is_named_and_its_batches_are_built_anew(complete: Deployment) -> None:
+
+def test_a_damaged_delta_is_moved_aside_by_the_next_run_of_its_cell(complete: Deployment) -> None:
     cell = complete.cell
     (broken,) = load_deltas(cell.store, list_deltas(cell.store, cell.spec.name, cell.day))
     cell.store.replace(broken.key, b"{")
     result = complete.run_cell()
+    assert result.success
+    assert metadata(result, "batch_results")["quarantined_deltas"] == 1
     assert metadata(result, "deltas")["built_records"] == 20
-    assert not result.success
-    check = checks(result)["deltas_are_whole"]
-    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert f"delta {broken.id}: the manifest is damaged" in (check.description or "")
-    assert not complete.tick("finished_batches").requests
+    assert checks(result)["deltas_are_whole"].passed
     result = complete.run_cell()
     assert metadata(result, "deltas")["built_deltas"] == 0
 
@@ -215,19 +217,17 @@ def lose_the_manifest(deployment: Deployment) -> None:
     store.delete([i.key for i in store.walk(layout.snapshots(name)) if i.key.endswith(f"/{layout.MANIFEST}")])
 
 
-@pytest.mark.parametrize(("damage", "said"), [(lose_a_file, "length.bin is missing"), (lose_the_manifest, "is gone")])
-def test_a_damaged_snapshot_fails_the_run(
-    complete: Deployment, damage: Callable[[Deployment], None], said: str
+@pytest.mark.parametrize("damage", [lose_a_file, lose_the_manifest])
+def test_a_damaged_snapshot_is_replaced_by_the_next_compaction(
+    complete: Deployment, damage: Callable[[Deployment], None]
 ) -> None:
     damage(complete)
     result = complete.run_compaction()
-    assert not result.success
-    evaluated = checks(result)
-    if "snapshot_is_whole" in evaluated:
-        assert not evaluated["snapshot_is_whole"].passed
-        assert said in (evaluated["snapshot_is_whole"].description or "")
-    else:
-        assert said in trouble(result)
+    assert result.success
+    assert checks(result)["snapshot_is_whole"].passed
+    assert metadata(result, "snapshots")["generation"] == 2
+    with complete.cell.read() as lines:
+        assert lines.count() == 20
 
 
 def test_batch_ids_in_the_run_config_are_polled_and_no_others(complete: Deployment) -> None:

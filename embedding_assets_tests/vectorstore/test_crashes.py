@@ -29,6 +29,7 @@ from embedding_assets.vectorstore.quarantine import (
 )
 from embedding_assets.vectorstore.remove import execute_delete_deltas, plan_clean_deltas, plan_delete_deltas
 from embedding_assets.vectorstore.snapshots import execute_delete_snapshots, plan_delete_snapshots
+from embedding_assets.vectorstore.transfer import verify_files
 from embedding_assets.vectorstore.verification import Verdict
 from embedding_assets_tests.making import SPEC, numbered
 from embedding_assets_tests.vectorstore.worlds import (
@@ -226,7 +227,13 @@ def test_deleting_by_hand_and_pruning(world: ObjectStore, tmp_path: Path, loop: 
         readable(store)
         assert delta_ids(store) == {b.id}
 
-    loop.over(world, delete, deleted, readable)
+    def no_ruin(store: ObjectStore) -> None:
+        readable(store)
+        # A deletion that was broken off leaves no delta that claims to be one.
+        if a.id in delta_ids(store):
+            verify_files(store, a)
+
+    loop.over(world, delete, deleted, no_ruin)
 
     def delete_snapshots(store: ObjectStore) -> None:
         execute_delete_snapshots(store, plan_delete_snapshots(store, "lines", timestamped=True), run_id="test")
@@ -238,6 +245,38 @@ def test_deleting_by_hand_and_pruning(world: ObjectStore, tmp_path: Path, loop: 
         assert head(store, "lines") is None
 
     loop.over(world, delete_snapshots, none_left)
+
+
+class Overtaken(DyingStore):
+    """While our base is being read, a rival commits the next version and removes ours."""
+
+    def __init__(self, store: ObjectStore, rival: Callable[[], None]) -> None:
+        super().__init__(store)
+        self.rival: Callable[[], None] | None = rival
+
+    def download(self, key: str, path: Path) -> str:
+        with self._lock:
+            rival, self.rival = self.rival, None
+            if rival:
+                rival()
+        return super().download(key, path)
+
+
+def test_a_base_that_is_pruned_while_it_is_read_is_no_damage(world: ObjectStore, tmp_path: Path) -> None:
+    deliver(world, tmp_path, "a", numbered(0, 3))
+    bring_up_to_date(world, tmp_path)
+    deliver(world, tmp_path, "b", numbered(3, 5))
+
+    def rival() -> None:
+        bring_up_to_date(world, tmp_path)
+        # Of the old version one file is left, as if the pruning were still under way.
+        done = plan_prune(world, "lines", keep=1, at=LATER)
+        world.delete([key for one in done.garbage for key in one.folder.keys if not key.endswith("length.bin")])
+
+    done = heal(Overtaken(world, rival), tmp_path)
+    assert (done.damages, done.lost_races, done.merged) == ((), 1, None)
+    assert quarantined(world) == set()
+    assert assert_whole(world).count == 5
 
 
 def test_healers_builders_and_pruners_at_once_lose_nothing(disk_or_s3: ObjectStore, tmp_path: Path) -> None:

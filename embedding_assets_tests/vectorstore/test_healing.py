@@ -180,8 +180,8 @@ def test_legacy_data_of_another_dimension_is_left_and_said_to_be(folder_store: O
 
 
 @pytest.mark.parametrize("what", ["commit", "commit and pointer", "older commit", "whole log", "log and pointer"])
-def test_a_damaged_log_stops_nobody(disk_or_s3: ObjectStore, tmp_path: Path, what: str) -> None:
-    store = disk_or_s3
+def test_a_damaged_log_stops_nobody(folder_store: ObjectStore, tmp_path: Path, what: str) -> None:
+    store = folder_store
     versions = []
     for number in range(2):
         deliver(store, tmp_path, f"b{number}", numbered(5 * number, 5 * number + 5))

@@ -20,7 +20,7 @@ batches = st.lists(
 )  # (submitted, first id, how many)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(batches, st.randoms(use_true_random=False), st.data())
 def test_every_delta_that_was_ever_whole_counts_once_it_is_healed(
     tmp_path_factory: pytest.TempPathFactory, sent: list[tuple[int, int, int]], random: Any, data: st.DataObject
