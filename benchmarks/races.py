@@ -52,6 +52,7 @@ from embedding_assets_tests.making import SPEC, landed
 DAY = "2026-03-04"
 GRACE = timedelta(seconds=30)  # several times what a writer takes from its first object to its last
 KEEP = 3
+_READ_EVERY = 0.2  # seconds
 # Processes: the role of each of its threads.
 PROCESSES = [
     ("builder", "builder", "builder"),
@@ -130,7 +131,7 @@ def damage_and_repair(actor: Actor) -> None:
     try:
         commit = head(actor.store, SPEC.name)
         whole = len(take_inventory(actor.store, SPEC.name).snapshots)
-        if actor.random.random() < 0.4 and commit and whole > KEEP:
+        if actor.random.random() < 0.4 and commit and whole >= KEEP:
             manifest = load_snapshot(actor.store, SPEC.name, commit)
         else:
             manifest = load_manifest(actor.store, actor.random.choice(list_deltas(actor.store, SPEC.name)[-3:]).key)
@@ -168,6 +169,7 @@ def reader(actor: Actor) -> Callable[[Actor], None]:
         if (lines.count(), digest.count, digest.hex()) != (manifest.count, manifest.count, manifest.digest):
             raise AssertionError(f"{manifest.id} holds {manifest.count} records; read were {lines.count()}, others")
         actor.seen["reads"] += 1
+        threading.Event().wait(_READ_EVERY)  # the writers need the processor, too
 
     return read
 
