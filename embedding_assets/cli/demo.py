@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -55,7 +56,9 @@ def register(app: typer.Typer) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with place.service() as base_url:
             process = subprocess.Popen(
-                [*command, "-h", "127.0.0.1", "-p", str(port)], env={**os.environ, **place.variables(base_url)}
+                [*command, "-h", "127.0.0.1", "-p", str(port)],
+                env={**os.environ, **place.variables(base_url)},
+                start_new_session=True,
             )
             try:
                 code = process.wait()
@@ -70,13 +73,13 @@ def register(app: typer.Typer) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, which takes it a moment because it ends its own children first."""
+    """Ask it to end, which takes it a moment because it ends its own children first; then end what is left of them."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 __all__ = ["DEMO", "register"]
