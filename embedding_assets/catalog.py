@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +62,8 @@ class CollectionSpec(_Strict):
         delta_records: small batches of a cell are put together into deltas of about so many records.
         attempts: how often a record is submitted before it counts as rejected.
         compaction: when the snapshot is brought up to date.
+        validated_since: from when on every delta was validated before it was committed; `deltas clean` looks at the
+            older ones unless told otherwise. UTC unless it says otherwise.
     """
 
     name: str
@@ -75,6 +77,12 @@ class CollectionSpec(_Strict):
     delta_records: int = Field(default=10_000, ge=1)
     attempts: int = Field(default=3, ge=1)
     compaction: Compaction = Compaction()
+    validated_since: datetime | None = None
+
+    @field_validator("validated_since")
+    @classmethod
+    def _in_utc(cls, at: datetime | None) -> datetime | None:
+        return at.replace(tzinfo=timezone.utc) if at and at.tzinfo is None else at
 
     @field_validator("name")
     @classmethod

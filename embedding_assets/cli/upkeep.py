@@ -167,7 +167,9 @@ def _register_deltas(app: typer.Typer) -> None:
     def clean(
         created_before: Annotated[
             str | None,
-            typer.Option(help="ISO time (UTC unless it says otherwise) of the store's timestamps. Now unless given."),
+            typer.Option(
+                help="ISO time (UTC unless it says otherwise) of the store. [default: validated_since, or now]"
+            ),
         ] = None,
         corrupted_only: Annotated[bool, typer.Option(help="Delete only what is corrupted.")] = True,
         level: LevelOption = "full",
@@ -181,7 +183,7 @@ def _register_deltas(app: typer.Typer) -> None:
 
         What cannot be read just now is reported, never deleted.
         """
-        before, depth = _time(created_before), _level(level)
+        before, depth = _time(created_before) if created_before else None, _level(level)
         _change(
             environment, collection, dry_run, yes, as_json,
             lambda s, spec, tmp: operations.clean_deltas(

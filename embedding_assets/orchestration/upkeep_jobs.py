@@ -66,7 +66,7 @@ class DeleteDeltasConfig(UpkeepConfig):
 class CleanDeltasConfig(UpkeepConfig):
     """Options of `deltas clean`."""
 
-    created_before: str = Field(default="", description="ISO time of the store's timestamps. Empty: now.")
+    created_before: str = Field(default="", description="ISO time, by the store. Empty: `validated_since`, or now.")
     corrupted_only: bool = Field(default=True, description="Delete only what is corrupted.")
     level: str = Field(default="full", description=_LEVEL)
 
@@ -132,7 +132,7 @@ _COMMANDS: Sequence[tuple[str, type[UpkeepConfig], str, Plan]] = (
         lambda s, spec, c, run, tmp: operations.clean_deltas(
             s,
             spec,
-            time_of(c.created_before) or datetime.now(timezone.utc),
+            time_of(c.created_before),
             corrupted_only=c.corrupted_only,
             level=level_of(c.level),
             scratch=tmp,

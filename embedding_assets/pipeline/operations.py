@@ -91,13 +91,17 @@ def delete_deltas(store: ObjectStore, spec: CollectionSpec, ids: Sequence[str], 
 def clean_deltas(
     store: ObjectStore,
     spec: CollectionSpec,
-    created_before: datetime,
+    created_before: datetime | None,
     *,
     corrupted_only: bool,
     level: Level,
     scratch: Path,
 ) -> Planned:
-    """Verify deltas older than a cut-off and remove those that are corrupted; what cannot be read stays."""
+    """Verify deltas older than a cut-off and remove those that are corrupted; what cannot be read stays.
+
+    The cut-off is the collection's `validated_since` unless given, and now where that is not declared.
+    """
+    created_before = created_before or spec.validated_since or layout.now()
     plan = plan_clean_deltas(store, spec, created_before, scratch=scratch, corrupted_only=corrupted_only, level=level)
     return _deletion(store, spec, plan, scratch, "" if corrupted_only else "valid deltas go as well")
 

@@ -57,6 +57,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_catalog(tmp_path / "c.yaml")
 
 
+def test_the_moment_of_validation_is_utc_unless_it_says_otherwise() -> None:
+    spec = parse_catalog(_declare(validated_since="2026-03-01T12:00"), "c", {}).get("lines")
+    assert str(spec.validated_since) == "2026-03-01 12:00:00+00:00"
+
+
 def test_an_unknown_collection_is_answered_with_the_nearest_name() -> None:
     catalog = load_catalog(DEFAULT_COLLECTIONS, {})
     with pytest.raises(ConfigurationError, match="Did you mean 'lines'"):
