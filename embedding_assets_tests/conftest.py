@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from embedding_assets.sandbox import Sandbox
 from embedding_assets.store.layout import new_id
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets_tests.cells import Cell, receipt_lines
 from embedding_assets_tests.s3_server import BUCKET, S3Server, s3_server
+
+# No example has a time limit: the machine may be slow. In CI the same examples run every time, so that a change is
+# never held up by an example that it did not cause; elsewhere new ones are tried at every run.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.fixture(scope="session")
