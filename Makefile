@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "Python 3.10 to 3.13 is needed; this is `$(PYTHON) --version`. Try: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[ui,sandbox,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[ui,postgres,sandbox,dev]'
 	@touch $(READY)
 
 demo: $(READY)  ## The main job on this machine alone: 64 receipts to searchable snapshots

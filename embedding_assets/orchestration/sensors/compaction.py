@@ -1,0 +1,48 @@
+"""The sensor that asks for compaction where a snapshot lacks deltas."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
+import dagster as dg
+
+from embedding_assets.catalog import Catalog
+from embedding_assets.errors import EmbeddingAssetsError
+from embedding_assets.orchestration.jobs import COMPACTION_JOB
+from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.orchestration.sensors.run_keys import bucket
+from embedding_assets.pipeline.pending import compaction_due
+
+
+def build_lacking_snapshots(catalog: Catalog, status: dg.DefaultSensorStatus, seconds: int) -> dg.SensorDefinition:
+    @dg.sensor(
+        job_name=COMPACTION_JOB,
+        default_status=status,
+        minimum_interval_seconds=seconds,
+        description="Compares committed deltas with the current snapshots and asks for compaction where it is due.",
+    )
+    def lacking_snapshots(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult | dg.SkipReason:
+        requests, waiting = [], []
+        try:
+            objects = store.open()
+            for spec in catalog:
+                due = compaction_due(objects, spec)
+                if due is None:
+                    continue
+                if not due.due:
+                    waiting.append(f"{spec.name}: {due.reason}")
+                    continue
+                requests.append(
+                    dg.RunRequest(
+                        run_key=f"{spec.name}/{due.state}/{bucket()}",
+                        partition_key=spec.name,
+                        tags={"embedding_assets/reason": due.reason},
+                    )
+                )
+        except EmbeddingAssetsError as error:
+            if error.recoverable and not requests:
+                return dg.SkipReason(str(error))
+            if not error.recoverable:
+                raise
+        if not requests:
+            return dg.SkipReason("; ".join(waiting) or "no snapshot lacks a delta")
+        return dg.SensorResult(run_requests=requests)
+
+    return lacking_snapshots
