@@ -1,0 +1,17 @@
+"""Asset checks, partitioned like their assets, so that one partition's failure is never masked by another's success."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.checks.deltas import build_deltas_are_whole
+from embedding_assets.orchestration.checks.results import build_results_are_complete
+from embedding_assets.orchestration.checks.snapshots import build_snapshot_is_whole
+
+
+def build_checks(catalog: Catalog) -> Sequence[dg.AssetChecksDefinition]:
+    """The checks of all assets, for these collections."""
+    return [build_results_are_complete(catalog), build_deltas_are_whole(catalog), build_snapshot_is_whole(catalog)]

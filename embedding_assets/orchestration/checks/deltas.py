@@ -1,0 +1,60 @@
+"""Checks of `deltas`: are they in the store as their manifests say?"""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
+import dagster as dg
+
+from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.partitions import cell_of, cell_partitions
+from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.orchestration.tables import table
+from embedding_assets.pipeline.proofs import prove_deltas
+
+
+def build_deltas_are_whole(catalog: Catalog) -> dg.AssetChecksDefinition:
+    """The check for these collections."""
+
+    # Blocking: a snapshot must not be made of damaged deltas.
+    @dg.asset_check(asset="deltas", blocking=True, partitions_def=cell_partitions(catalog))
+    def deltas_are_whole(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+        """Every file of every delta is in the store as its manifest says, and every landed batch is in a delta."""
+        collection, day = cell_of(context.partition_key)
+        proof = prove_deltas(store.open(), catalog.get(collection), day)
+        damaged = [delta for delta in proof.deltas if delta.problem]
+        if damaged:
+            said = "; ".join(f"delta {delta.ref.id}: {delta.problem}" for delta in damaged[:3])
+        elif proof.waiting:
+            said = f"{len(proof.waiting)} landed batches are in no delta; the next run builds it"
+        else:
+            said = f"{len(proof.deltas)} of {len(proof.deltas)} deltas are whole"
+        return dg.AssetCheckResult(
+            passed=proof.whole and not proof.waiting,
+            severity=dg.AssetCheckSeverity.WARN if proof.whole else dg.AssetCheckSeverity.ERROR,
+            description=said,
+            metadata={
+                "deltas": len(proof.deltas),
+                "damaged": len(damaged),
+                "batches_without_a_delta": len(proof.waiting),
+                "records": sum(delta.manifest.count for delta in proof.deltas if delta.manifest),
+                "verdicts": table(
+                    [
+                        {
+                            "delta": delta.ref.id,
+                            "verdict": "corrupted" if delta.problem else "valid",
+                            "reason": delta.problem or "",
+                            "records": delta.manifest.count if delta.manifest else None,
+                            "batches": ", ".join(e.batch_id for e in delta.manifest.batches) if delta.manifest else "",
+                        }
+                        for delta in proof.deltas
+                    ],
+                    {
+                        "delta": "string",
+                        "verdict": "string",
+                        "reason": "string",
+                        "records": "int",
+                        "batches": "string",
+                    },
+                ),
+            },
+        )
+
+    return deltas_are_whole

@@ -1,0 +1,53 @@
+"""Checks of `snapshots`: is the current one whole, and does it hold everything?"""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import dagster as dg
+
+from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.partitions import collection_partitions
+from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.pipeline.proofs import prove_snapshot
+
+_NAMED = 20
+
+
+def build_snapshot_is_whole(catalog: Catalog) -> dg.AssetChecksDefinition:
+    """The check for these collections."""
+
+    @dg.asset_check(asset="snapshots", blocking=True, partitions_def=collection_partitions(catalog))
+    def snapshot_is_whole(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+        """The current snapshot opens, reads back as its manifest says, and holds every id that was ever accepted."""
+        spec = catalog.get(context.partition_key)
+        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+            proof = prove_snapshot(store.open(), spec, Path(scratch))
+        if proof.problems:
+            said = "; ".join(proof.problems)
+        elif proof.lost:
+            said = f"{len(proof.lost)} accepted records are not in the snapshot, such as {', '.join(proof.lost[:3])}"
+        elif proof.manifest is None:
+            said = "there is no snapshot yet"
+        else:
+            said = f"{proof.manifest.count} records, whole; every accepted id is there" + (
+                f" or among the {proof.waiting} that wait for compaction" if proof.waiting else ""
+            )
+        return dg.AssetCheckResult(
+            passed=not proof.problems and proof.conserved,
+            description=said,
+            metadata={
+                "version": proof.manifest.id if proof.manifest else "none",
+                "records": proof.manifest.count if proof.manifest else 0,
+                "accepted": proof.accepted,
+                "waiting_for_compaction": proof.waiting,
+                "lost": len(proof.lost),
+                "lost_ids": list(proof.lost[:_NAMED]),
+                "of_unknown_batches": len(proof.unexplained),
+                "damaged_landings": list(proof.damaged_landings[:_NAMED]),
+                "self_search": f"{proof.found} of {proof.sampled} sampled records find themselves",
+                "problems": list(proof.problems),
+            },
+        )
+
+    return snapshot_is_whole
