@@ -17,6 +17,7 @@ from embedding_assets.orchestration.assets.snapshots import build_snapshots
 from embedding_assets.orchestration.audit import build_audit
 from embedding_assets.orchestration.checks import build_checks
 from embedding_assets.orchestration.jobs import build_jobs
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.resources import ApiResource, StoreResource
 from embedding_assets.orchestration.schedules import build_schedules
 from embedding_assets.orchestration.sensors import build_sensors
@@ -28,37 +29,41 @@ def build_definitions(
     catalog: Catalog,
     resources: Mapping[str, Any],
     *,
+    prefix: str = "",
     sensors_running: bool = False,
     sensor_seconds: int = 60,
 ) -> dg.Definitions:
-    """The definitions of a code location.
+    """The definitions of one set of collections, to be a code location or a part of one.
 
     Args:
         catalog: the collections.
-        resources: `store` (StoreResource) and `api` (ApiResource).
+        resources: `store` (StoreResource) and `api` (ApiResource). What is left out is a resource of that name of the
+            project that the set becomes a part of.
+        prefix: begins the names of everything, so that several sets live side by side; see `Names`.
         sensors_running: whether the sensors run as soon as the location is loaded.
         sensor_seconds: how often each sensor looks.
     """
+    own = {name: f"{prefix}_{name}" if prefix else name for name in resources}
+    names = Names(prefix, **own)
     with warnings.catch_warnings():
         # Partitioned checks are a preview in Dagster 1.13, and the mapping from cells to collections is a beta. Without
         # the first one partition masks another's failure; without the second there is no lineage between the two.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
-        checks = build_checks(catalog)
+        checks = build_checks(catalog, names)
         assets = [
-            build_embedding_requests(catalog),
-            build_batch_results(catalog),
-            build_deltas(catalog),
-            build_snapshots(catalog),
+            build_embedding_requests(catalog, names),
+            build_batch_results(catalog, names),
+            build_deltas(catalog, names),
+            build_snapshots(catalog, names),
         ]
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*build_jobs(), build_audit(catalog), *build_upkeep_jobs(catalog)],
-        sensors=build_sensors(catalog, running=sensors_running, seconds=sensor_seconds),
-        schedules=build_schedules(catalog, running=sensors_running),
-        resources=dict(resources),
-        executor=dg.in_process_executor,
+        jobs=[*build_jobs(names), build_audit(catalog, names), *build_upkeep_jobs(catalog, names)],
+        sensors=build_sensors(catalog, names, running=sensors_running, seconds=sensor_seconds),
+        schedules=build_schedules(catalog, names, running=sensors_running),
+        resources={own[name]: resource for name, resource in resources.items()},
     )
 
 

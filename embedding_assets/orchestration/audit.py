@@ -11,8 +11,8 @@ import dagster as dg
 from pydantic import Field
 
 from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_key
-from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.orchestration.upkeep_jobs import chosen, level_of
 from embedding_assets.pipeline.findings import Findings, Row
@@ -33,23 +33,28 @@ class AuditConfig(dg.Config):
     repair: bool = Field(default=True, description="Move aside what is corrupted, and compact from what is good.")
 
 
-def build_audit(catalog: Catalog) -> dg.JobDefinition:
+def build_audit(catalog: Catalog, names: Names) -> dg.JobDefinition:
     """The audit of these collections, as a job."""
 
     @dg.op(
-        description="Verify every delta and snapshot, report it as check evaluations, repair what is corrupted.", out={}
+        name=names.of("verify_everything"),
+        description="Verify every delta and snapshot, report it as check evaluations, repair what is corrupted.",
+        out={},
+        required_resource_keys={names.store},
     )
-    def verify_everything(
-        context: dg.OpExecutionContext, config: AuditConfig, store: StoreResource
-    ) -> Iterator[dg.AssetCheckEvaluation]:
-        turn, level, objects = datetime.now(timezone.utc).toordinal(), level_of(config.level), store.open()
+    def verify_everything(context: dg.OpExecutionContext, config: AuditConfig) -> Iterator[dg.AssetCheckEvaluation]:
+        turn, level, objects = (
+            datetime.now(timezone.utc).toordinal(),
+            level_of(config.level),
+            names.store_in(context).open(),
+        )
         made: list[dg.AssetCheckEvaluation] = []
         corrupted: list[CollectionSpec] = []
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             for spec in chosen(catalog, config.collections):
                 found = check_collection(objects, spec, level, Path(scratch), full_share=config.full_share, turn=turn)
                 context.log.info(f"{spec.name}: {found.summary}")
-                made += evaluations(found)
+                made += evaluations(found, names)
                 if found.count("corrupted"):
                     corrupted.append(spec)
             # The failed ones last: a check's page opens with the latest evaluation of any partition. They are events
@@ -63,7 +68,7 @@ def build_audit(catalog: Catalog) -> dg.JobDefinition:
                     context.log.warning(str({key: value for key, value in row.items() if value}))
 
     @dg.job(
-        name=AUDIT_JOB,
+        name=names.of(AUDIT_JOB),
         description="Verifies everything; each cell and collection gets a check evaluation.",
         executor_def=dg.in_process_executor,
     )
@@ -73,7 +78,7 @@ def build_audit(catalog: Catalog) -> dg.JobDefinition:
     return audit
 
 
-def evaluations(found: Findings) -> list[dg.AssetCheckEvaluation]:
+def evaluations(found: Findings, names: Names) -> list[dg.AssetCheckEvaluation]:
     """An evaluation of `deltas_are_whole` per cell and one of `snapshot_is_whole` for the collection."""
     cells: dict[str, list[Row]] = defaultdict(list)
     whole: list[Row] = []
@@ -83,18 +88,18 @@ def evaluations(found: Findings) -> list[dg.AssetCheckEvaluation]:
         elif row.get("verdict"):
             whole.append(row)
     made = [
-        _evaluation("deltas", "deltas_are_whole", cell_key(found.collection, day), rows)
+        _evaluation(names.asset("deltas"), "deltas_are_whole", cell_key(found.collection, day), rows)
         for day, rows in sorted(cells.items())
     ]
-    return [*made, _evaluation("snapshots", "snapshot_is_whole", found.collection, whole)]
+    return [*made, _evaluation(names.asset("snapshots"), "snapshot_is_whole", found.collection, whole)]
 
 
-def _evaluation(asset: str, check: str, partition: str, rows: list[Row]) -> dg.AssetCheckEvaluation:
+def _evaluation(asset: dg.AssetKey, check: str, partition: str, rows: list[Row]) -> dg.AssetCheckEvaluation:
     corrupted = [row for row in rows if row["verdict"] == "corrupted"]
     unknown = [row for row in rows if row["verdict"] == "unknown"]
     wrong = corrupted or unknown
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(asset),
+        asset_key=asset,
         check_name=check,
         passed=not wrong,
         # What could not be read just now is for a person to know, and no damage.

@@ -7,15 +7,17 @@ import dagster as dg
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.audit import AUDIT_JOB
 from embedding_assets.orchestration.jobs import CELL_JOB
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_key
 from embedding_assets.store import layout
 
 
-def build_schedules(catalog: Catalog, *, running: bool) -> list[dg.ScheduleDefinition]:
+def build_schedules(catalog: Catalog, names: Names, *, running: bool) -> list[dg.ScheduleDefinition]:
     """The schedules for these collections; `running`: whether the audit runs as soon as the deployment is loaded."""
 
     @dg.schedule(
-        job_name=CELL_JOB,
+        name=names.of("daily_requests"),
+        job_name=names.of(CELL_JOB),
         cron_schedule="15 3 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.STOPPED,
@@ -26,8 +28,8 @@ def build_schedules(catalog: Catalog, *, running: bool) -> list[dg.ScheduleDefin
         return [dg.RunRequest(run_key=f"{name}/{day}", partition_key=cell_key(name, day)) for name in catalog.names]
 
     audit = dg.ScheduleDefinition(
-        name="daily_audit",
-        job_name=AUDIT_JOB,
+        name=names.of("daily_audit"),
+        job_name=names.of(AUDIT_JOB),
         cron_schedule="45 2 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import ConfigurationError
-from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.pipeline import operations
 from embedding_assets.pipeline.findings import Findings, Planned
@@ -154,16 +154,16 @@ _COMMANDS: Sequence[tuple[str, type[UpkeepConfig], str, Plan]] = (
 _OF_ONE_COLLECTION = ("snapshots_rollback", "quarantine_restore")
 
 
-def build_upkeep_jobs(catalog: Catalog) -> list[dg.JobDefinition]:
+def build_upkeep_jobs(catalog: Catalog, names: Names) -> list[dg.JobDefinition]:
     """A job per command."""
-    return [_job(catalog, *command) for command in _COMMANDS]
+    return [_job(catalog, names, *command) for command in _COMMANDS]
 
 
 def _job(
-    catalog: Catalog, name: str, config_type: type[UpkeepConfig], description: str, plan: Plan
+    catalog: Catalog, names: Names, name: str, config_type: type[UpkeepConfig], description: str, plan: Plan
 ) -> dg.JobDefinition:
-    def body(context: dg.OpExecutionContext, config: UpkeepConfig, store: StoreResource) -> None:
-        specs = chosen(catalog, config.collections)
+    def body(context: dg.OpExecutionContext, config: UpkeepConfig) -> None:
+        store, specs = names.store_in(context), chosen(catalog, config.collections)
         if name in _OF_ONE_COLLECTION and len(specs) != 1:
             raise ConfigurationError("collections", "must name exactly one collection here", "For example: [lines].")
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
@@ -179,22 +179,22 @@ def _job(
                 context.log.info(f"{spec.name}: {done.summary}")
                 for row in done.rows:
                     context.log.info(str({key: value for key, value in row.items() if value is not None}))
-                context.log_event(_observation(name, done))
+                context.log_event(_observation(names, name, done))
 
     body.__name__ = name
     body.__annotations__["config"] = config_type
-    op = dg.op(name=name, description=description)(body)
+    op = dg.op(name=names.of(name), description=description, required_resource_keys={names.store})(body)
 
-    @dg.job(name=f"upkeep_{name}", description=description, executor_def=dg.in_process_executor)
+    @dg.job(name=names.of(f"upkeep_{name}"), description=description, executor_def=dg.in_process_executor)
     def upkeep() -> None:
         op()
 
     return upkeep
 
 
-def _observation(name: str, done: Findings) -> dg.AssetObservation:
+def _observation(names: Names, name: str, done: Findings) -> dg.AssetObservation:
     return dg.AssetObservation(
-        asset_key="deltas" if name.startswith("deltas") else "snapshots",
+        asset_key=names.asset("deltas" if name.startswith("deltas") else "snapshots"),
         partition=None if name.startswith("deltas") else done.collection,
         description=f"{name} of {done.collection}: {done.summary}",
         metadata={"operation": name, "collection": done.collection, "done": rows_table(done.rows)},

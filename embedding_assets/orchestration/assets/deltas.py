@@ -7,18 +7,24 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 
 from embedding_assets.catalog import Catalog
-from embedding_assets.orchestration.assets.requests import GROUP
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
-from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.cells import build_cell_deltas
 
 
-def build_deltas(catalog: Catalog) -> dg.AssetsDefinition:
+def build_deltas(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
     """The asset for these collections."""
 
-    @dg.asset(partitions_def=cell_partitions(catalog), group_name=GROUP, deps=["batch_results"], kinds={"chroma"})
-    def deltas(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    @dg.asset(
+        key=names.asset("deltas"),
+        partitions_def=cell_partitions(catalog),
+        group_name=names.group,
+        deps=[names.asset("batch_results")],
+        kinds={"chroma"},
+        required_resource_keys={names.store},
+    )
+    def deltas(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         """ChromaDB databases with the accepted records of one collection and day.
 
         Small batches are put together up to the collection's `delta_records`. Each database is built and closed in a
@@ -27,7 +33,7 @@ def build_deltas(catalog: Catalog) -> dg.AssetsDefinition:
         collection, day = cell_of(context.partition_key)
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             done = build_cell_deltas(
-                store.open(),
+                names.store_in(context).open(),
                 catalog.get(collection),
                 day,
                 run_id=context.run_id,

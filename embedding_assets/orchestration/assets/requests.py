@@ -5,21 +5,23 @@ import dagster as dg
 
 from embedding_assets.batches.discover import discover
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
-from embedding_assets.orchestration.resources import ApiResource, StoreResource
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.cells import submit_cell
 
-GROUP = "embeddings"
 
-
-def build_embedding_requests(catalog: Catalog) -> dg.AssetsDefinition:
+def build_embedding_requests(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
     """The asset for these collections."""
 
-    @dg.asset(partitions_def=cell_partitions(catalog), group_name=GROUP, kinds={"openai"})
-    def embedding_requests(
-        context: dg.AssetExecutionContext, store: StoreResource, api: ApiResource
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    @dg.asset(
+        key=names.asset("embedding_requests"),
+        partitions_def=cell_partitions(catalog),
+        group_name=names.group,
+        kinds={"openai"},
+        required_resource_keys={names.store, names.api},
+    )
+    def embedding_requests(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         """What was asked of the embedding API on one day for one collection: ids, texts, metadata, batches.
 
         Documents that were not asked for yet are cut into batches within the API's limits and submitted; nothing is
@@ -27,7 +29,8 @@ def build_embedding_requests(catalog: Catalog) -> dg.AssetsDefinition:
         programs submitted are found and recorded.
         """
         collection, day = cell_of(context.partition_key)
-        spec, objects, client = catalog.get(collection), store.open(), api.client()
+        store = names.store_in(context)
+        spec, objects, client = catalog.get(collection), store.open(), names.api_in(context).client()
         found = discover(client, objects, catalog)
         for other in found.claimed:
             context.log.info(

@@ -8,9 +8,8 @@ import dagster as dg
 from pydantic import Field
 
 from embedding_assets.catalog import Catalog
-from embedding_assets.orchestration.assets.requests import GROUP
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
-from embedding_assets.orchestration.resources import ApiResource, StoreResource
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.cells import land_cell
 from embedding_assets.pipeline.healing import heal_cell
@@ -25,30 +24,30 @@ class BatchResultsConfig(dg.Config):
     )
 
 
-def build_batch_results(catalog: Catalog) -> dg.AssetsDefinition:
+def build_batch_results(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
     """The asset for these collections."""
 
     @dg.asset(
+        key=names.asset("batch_results"),
         partitions_def=cell_partitions(catalog),
-        group_name=GROUP,
-        deps=["embedding_requests"],
+        group_name=names.group,
+        deps=[names.asset("embedding_requests")],
         kinds={"openai", "parquet"},
+        required_resource_keys={names.store, names.api},
     )
-    def batch_results(
-        context: dg.AssetExecutionContext, config: BatchResultsConfig, store: StoreResource, api: ApiResource
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def batch_results(context: dg.AssetExecutionContext, config: BatchResultsConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]
         """What came back for one collection and day: accepted records, rejected ones with reasons, missing ones.
 
         Deltas of the day that are corrupted are moved aside. Then every batch that lacks a valid delta is polled
         afresh, and the finished ones are landed.
         """
         collection, day = cell_of(context.partition_key)
-        spec, objects = catalog.get(collection), store.open()
+        spec, objects = catalog.get(collection), names.store_in(context).open()
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             damages = heal_cell(objects, spec, day, run_id=context.run_id, scratch=Path(scratch))
         for damage in damages:
             context.log.warning(f"delta {damage.name} is corrupted and was moved aside: {damage.reason}")
-        results = land_cell(api.client(), objects, spec, day, frozenset(config.batch_ids))
+        results = land_cell(names.api_in(context).client(), objects, spec, day, frozenset(config.batch_ids))
         landings = results.landings
         for row in results.batches:
             if row.state in ("trouble", "lost", "kept"):

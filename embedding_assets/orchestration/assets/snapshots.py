@@ -7,34 +7,35 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 
 from embedding_assets.catalog import Catalog
-from embedding_assets.orchestration.assets.requests import GROUP
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import COLLECTION, collection_partitions
-from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import table
 from embedding_assets.vectorstore.compact import compact
 
 
-def build_snapshots(catalog: Catalog) -> dg.AssetsDefinition:
+def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
     """The asset for these collections."""
 
     @dg.asset(
+        key=names.asset("snapshots"),
         partitions_def=collection_partitions(catalog),
-        group_name=GROUP,
+        group_name=names.group,
         kinds={"chroma"},
         deps=[
             dg.AssetDep(
-                "deltas",
+                names.asset("deltas"),
                 partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=COLLECTION),
             )
         ],
+        required_resource_keys={names.store},
     )
-    def snapshots(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def snapshots(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         """The current snapshot of one collection: the one before, and all committed deltas that it lacked.
 
         Of two records with one id the last submitted wins. The new snapshot is proved record by record, uploaded,
         read back, and becomes the current one by one atomic commit.
         """
-        spec = catalog.get(context.partition_key)
+        spec, store = catalog.get(context.partition_key), names.store_in(context)
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             done = compact(store.open(), spec, run_id=context.run_id, scratch=Path(scratch), log=context.log.info)
         for damage in done.damages if done else ():

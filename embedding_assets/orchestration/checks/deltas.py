@@ -4,21 +4,26 @@
 import dagster as dg
 
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
-from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.proofs import prove_deltas
 
 
-def build_deltas_are_whole(catalog: Catalog) -> dg.AssetChecksDefinition:
+def build_deltas_are_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDefinition:
     """The check for these collections."""
 
     # Blocking: a snapshot must not be made of damaged deltas.
-    @dg.asset_check(asset="deltas", blocking=True, partitions_def=cell_partitions(catalog))
-    def deltas_are_whole(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+    @dg.asset_check(
+        asset=names.asset("deltas"),
+        blocking=True,
+        partitions_def=cell_partitions(catalog),
+        required_resource_keys={names.store},
+    )
+    def deltas_are_whole(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         """Every file of every delta is in the store as its manifest says, and every landed batch is in a delta."""
         collection, day = cell_of(context.partition_key)
-        proof = prove_deltas(store.open(), catalog.get(collection), day)
+        proof = prove_deltas(names.store_in(context).open(), catalog.get(collection), day)
         damaged = [delta for delta in proof.deltas if delta.problem]
         if damaged:
             said = "; ".join(f"delta {delta.ref.id}: {delta.problem}" for delta in damaged[:3])

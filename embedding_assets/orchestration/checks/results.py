@@ -5,22 +5,27 @@ import dagster as dg
 
 from embedding_assets.batches.balance import balance
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
-from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import table
 
 _NAMED = 20
 
 
-def build_results_are_complete(catalog: Catalog) -> dg.AssetChecksDefinition:
+def build_results_are_complete(catalog: Catalog, names: Names) -> dg.AssetChecksDefinition:
     """The check for these collections."""
 
     # Blocking: what is built on results with unaccounted records would hide that they are missing.
-    @dg.asset_check(asset="batch_results", blocking=True, partitions_def=cell_partitions(catalog))
-    def results_are_complete(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+    @dg.asset_check(
+        asset=names.asset("batch_results"),
+        blocking=True,
+        partitions_def=cell_partitions(catalog),
+        required_resource_keys={names.store},
+    )
+    def results_are_complete(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         """requested = accepted + rejected + pending, id by id. Rejected records are a warning, by name."""
         collection, day = cell_of(context.partition_key)
-        books = balance(store.open(), catalog.get(collection), day)
+        books = balance(names.store_in(context).open(), catalog.get(collection), day)
         return dg.AssetCheckResult(
             passed=books.balanced and not books.rejected,
             severity=dg.AssetCheckSeverity.WARN if books.balanced else dg.AssetCheckSeverity.ERROR,

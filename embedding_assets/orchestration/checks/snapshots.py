@@ -7,22 +7,27 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import collection_partitions
-from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.pipeline.proofs import prove_snapshot
 
 _NAMED = 20
 
 
-def build_snapshot_is_whole(catalog: Catalog) -> dg.AssetChecksDefinition:
+def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDefinition:
     """The check for these collections."""
 
-    @dg.asset_check(asset="snapshots", blocking=True, partitions_def=collection_partitions(catalog))
-    def snapshot_is_whole(context: dg.AssetCheckExecutionContext, store: StoreResource) -> dg.AssetCheckResult:
+    @dg.asset_check(
+        asset=names.asset("snapshots"),
+        blocking=True,
+        partitions_def=collection_partitions(catalog),
+        required_resource_keys={names.store},
+    )
+    def snapshot_is_whole(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         """The current snapshot opens, reads back as its manifest says, and holds every id that was ever accepted."""
         spec = catalog.get(context.partition_key)
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-            proof = prove_snapshot(store.open(), spec, Path(scratch))
+            proof = prove_snapshot(names.store_in(context).open(), spec, Path(scratch))
         if proof.problems:
             said = "; ".join(proof.problems)
         elif proof.lost:

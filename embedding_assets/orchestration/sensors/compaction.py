@@ -6,22 +6,26 @@ import dagster as dg
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import EmbeddingAssetsError
 from embedding_assets.orchestration.jobs import COMPACTION_JOB
-from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.sensors.run_keys import bucket
 from embedding_assets.pipeline.pending import compaction_due
 
 
-def build_lacking_snapshots(catalog: Catalog, status: dg.DefaultSensorStatus, seconds: int) -> dg.SensorDefinition:
+def build_lacking_snapshots(
+    catalog: Catalog, names: Names, status: dg.DefaultSensorStatus, seconds: int
+) -> dg.SensorDefinition:
     @dg.sensor(
-        job_name=COMPACTION_JOB,
+        name=names.of("lacking_snapshots"),
+        job_name=names.of(COMPACTION_JOB),
+        required_resource_keys={names.store},
         default_status=status,
         minimum_interval_seconds=seconds,
         description="Compares committed deltas with the current snapshots and asks for compaction where it is due.",
     )
-    def lacking_snapshots(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult | dg.SkipReason:
+    def lacking_snapshots(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         requests, waiting = [], []
         try:
-            objects = store.open()
+            objects = names.store_in(context).open()
             for spec in catalog:
                 due = compaction_due(objects, spec)
                 if due is None:
