@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint damage-matrix crash-matrix races clean clean-demo
+.PHONY: help setup demo dev test lint bench bench-quick hnswlib damage-matrix crash-matrix races clean clean-demo
 
 help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,6 +37,16 @@ lint: $(READY)  ## Linters and type checker alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(READY) hnswlib  ## Speed against stated rivals in the same run: two hours, 15 GB of disk
+	$(BIN)/python -m benchmarks.speed --output benchmarks/results/$$(date -u +%F).md
+
+bench-quick: $(READY) hnswlib  ## The same rows at smaller sizes: five minutes
+	$(BIN)/python -m benchmarks.speed --quick
+
+hnswlib: $(READY)  # the rival of some rows; without a C++ compiler they are left out
+	@$(BIN)/python -c 'import hnswlib' 2>/dev/null || \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt 'hnswlib==0.8.0' || true
 
 damage-matrix: $(READY)  ## Every kind of damage to every file of every kind of database: is it found?
 	$(BIN)/python benchmarks/damage_matrix.py
