@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from embedding_assets.errors import ConfigurationError
+from embedding_assets.expectations import Freshness, Preview, Quality, Strict
 
 Distance = Literal["cosine", "l2", "ip"]
 
@@ -31,23 +32,22 @@ KNOWN_MODELS: Mapping[str, tuple[int, int]] = {
     "wordllama-256": (64, 256),
 }
 
+# As Dagster takes owners.
+_OWNER = re.compile(r"team:\w+|[^@\s]+@[^@\s]+\.[^@\s]+")
+
 # ChromaDB's rule for collection names is 3 to 512 of [a-zA-Z0-9._-]; ours is narrower because the name is also a
 # folder of the store and half of a Dagster partition key, whose separator is "|".
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Compaction(_Strict):
+class Compaction(Strict):
     """When a snapshot that lacks deltas is compacted: after so many deltas, or when the oldest has waited so long."""
 
     after_deltas: int = Field(default=1, ge=1)
     after_minutes: float = Field(default=60, ge=0)
 
 
-class CollectionSpec(_Strict):
+class CollectionSpec(Strict):
     """One declared collection.
 
     Attributes:
@@ -64,6 +64,9 @@ class CollectionSpec(_Strict):
         compaction: when the snapshot is brought up to date.
         validated_since: from when on every delta was validated before it was committed; `deltas clean` looks at the
             older ones unless told otherwise. UTC unless it says otherwise.
+        preview: what the UI may show of records.
+        quality: from where on checks of the vectors fail.
+        freshness: how old the newest delta of the snapshot may be. None: nothing is expected.
     """
 
     name: str
@@ -78,6 +81,9 @@ class CollectionSpec(_Strict):
     attempts: int = Field(default=3, ge=1)
     compaction: Compaction = Compaction()
     validated_since: datetime | None = None
+    preview: Preview = Preview()
+    quality: Quality = Quality()
+    freshness: Freshness | None = None
 
     @field_validator("validated_since")
     @classmethod
@@ -99,12 +105,27 @@ class CollectionSpec(_Strict):
             raise ValueError(f"{self.model} cannot have {self.dimensions} dimensions; it can have {can}")
         return self
 
+    @property
+    def norm_range(self) -> tuple[float, float] | None:
+        """The least and the greatest length of a vector that is expected; None where nothing is known of it."""
+        # OpenAI's embeddings guide: its embeddings are normalised to length 1.
+        return self.quality.norm or ((0.99, 1.01) if self.model.startswith("text-embedding-") else None)
 
-class Catalog(_Strict):
-    """All declared collections, and the first day that has cells."""
+
+class Catalog(Strict):
+    """All declared collections, the first day that has cells, and whose they are (e-mail addresses or `team:name`)."""
 
     start: date = date(2026, 1, 1)
+    owners: tuple[str, ...] = ()
     collections: dict[str, CollectionSpec] = Field(min_length=1)
+
+    @field_validator("owners")
+    @classmethod
+    def _owners_are_reachable(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in owners:
+            if not _OWNER.fullmatch(owner):
+                raise ValueError(f"{owner!r} is neither an e-mail address nor `team:` and a name")
+        return owners
 
     def __iter__(self) -> Iterator[CollectionSpec]:  # type: ignore[override]
         return iter(self.collections.values())
@@ -189,7 +210,8 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     place = ".".join(str(part) for part in first["loc"]) or "the file"
     more = f" ({len(problems) - 1} more problems behind this one.)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = [*CollectionSpec.model_fields, *Catalog.model_fields, *Compaction.model_fields]
+        kinds: list[type[Strict]] = [CollectionSpec, Catalog, Compaction, Preview, Quality, Freshness]
+        known = [name for kind in kinds for name in kind.model_fields]
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         return f"{place} is not a known key", (f"Did you mean {near[0]!r}?" if near else "Remove it.") + more
     message = first["msg"].removeprefix("Value error, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def test_the_shipped_default_is_lines_and_words() -> None:
         (_declare(distance="euclid"), "distance"),
         (_declare(batch_requests=50_001), "batch_requests"),
         (_declare(compaction={"after_delta": 2}), "'after_deltas'"),
+        (_declare(freshness={"warn": "soon"}), "90min, 26h or 3d"),
+        (_declare(freshness={"warn": "2d", "fail": "26h"}), "`warn` comes first"),
+        (_declare(freshness={}), "`warn`, `fail` or both"),
+        (_declare(quality={"norm": [1.1, 0.9]}), "the least length"),
+        (_declare(quality={"near_duplicates": 0.1}), "'near_duplicate_share'"),
+        (_declare(preview={"records": 1000}), "preview.records"),
+        ({**_declare(), "owners": ["somebody"]}, "neither an e-mail address"),
         ({"collections": {"a|b": {"model": "m", "dimensions": 3}}}, "a-z, 0-9"),
         ({"collections": {"ab": {"model": "m", "dimensions": 3}}}, "3 to 63"),
         ({"collections": {"lines": "m"}}, "lines"),
@@ -60,6 +68,20 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_moment_of_validation_is_utc_unless_it_says_otherwise() -> None:
     spec = parse_catalog(_declare(validated_since="2026-03-01T12:00"), "c", {}).get("lines")
     assert str(spec.validated_since) == "2026-03-01 12:00:00+00:00"
+
+
+def test_freshness_is_told_in_minutes_hours_or_days() -> None:
+    spec = parse_catalog(_declare(freshness={"warn": "90min", "fail": "1.5d"}), "c", {}).get("lines")
+    assert spec.freshness is not None
+    assert (spec.freshness.warn, spec.freshness.fail) == (timedelta(minutes=90), timedelta(hours=36))
+    again = parse_catalog({"collections": {"lines": spec.model_dump(mode="json")}}, "c", {}).get("lines")
+    assert again == spec
+
+
+def test_vectors_of_openai_are_expected_to_have_the_length_1_unless_told_otherwise() -> None:
+    assert parse_catalog(_declare(), "c", {}).get("lines").norm_range == (0.99, 1.01)
+    assert parse_catalog(_declare(quality={"norm": [0.5, 2]}), "c", {}).get("lines").norm_range == (0.5, 2)
+    assert parse_catalog(_declare(model="another"), "c", {}).get("lines").norm_range is None
 
 
 def test_an_unknown_collection_is_answered_with_the_nearest_name() -> None:
