@@ -73,6 +73,7 @@ def resources_of(settings: Settings) -> dict[str, Any]:
         "store": StoreResource(
             url=settings.store_url,
             s3=S3Resource(region_name=settings.s3.region_name, endpoint_url=settings.s3.endpoint_url),
+            cache=str(settings.cache_folder),
         ),
         "api": ApiResource(base_url=settings.api.base_url),
     }

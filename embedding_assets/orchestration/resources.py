@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import dagster as dg
 from dagster_aws.s3 import S3Resource
@@ -22,6 +23,16 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gener
         description="How to reach S3; give the one that the rest of the deployment uses. "
         "Credentials that it leaves open are resolved by boto3.",
     )
+
+    cache: str | None = Field(
+        default=None,
+        description="A folder, also one that machines share, for verified copies of snapshots: a compaction starts "
+        "from the copy there and leaves the new snapshot there. Without it every compaction downloads its base.",
+    )
+
+    def cache_folder(self) -> Path | None:
+        """Where copies of snapshots are kept."""
+        return Path(self.cache).expanduser() if self.cache else None
 
     def s3_settings(self) -> S3Settings:
         """The nested resource's settings, as the rest of the package takes them."""

@@ -1,4 +1,4 @@
-"""A reader's local copies of snapshots: whole and verified, or not there."""
+"""Local copies of snapshots: whole and verified for readers, and file by file for the next compaction."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import shutil
 import warnings
 from pathlib import Path
 
+from embedding_assets.chroma.spec import database_files
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
 from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.manifest import Manifest
-from embedding_assets.vectorstore.transfer import download_files
+from embedding_assets.vectorstore.transfer import download_files, place_copy
 
 _KEPT_VERSIONS = 3  # the newest, and two that slower readers may still have open
+_KEPT_VERIFIED = 2  # the newest, and one that a slower compaction may be reading
+_VERIFIED = ".verified"
 _UNFINISHED = ".unfinished-"
 _HEALING = "The next compaction heals it."
 
@@ -45,7 +48,7 @@ def fetch_current(store: ObjectStore, collection: str, cache_folder: Path) -> tu
             try:
                 if base.manifest is None:
                     raise CorruptedError(f"snapshot {base.version} of {collection}", base.problem, _HEALING)
-                found = base.manifest, _copy_of(store, base.manifest, cache_folder)
+                found = base.manifest, Cache(cache_folder, store, collection).fetch(store, base.manifest)
             except CorruptedError as error:
                 # A version may be replaced and removed while it is fetched; then there is a newer head.
                 if log_end(store, collection) != end:
@@ -60,29 +63,57 @@ def fetch_current(store: ObjectStore, collection: str, cache_folder: Path) -> tu
             raise CorruptedError(f"collection {collection}", "; ".join(damaged), _HEALING)
 
 
-def _copy_of(store: ObjectStore, manifest: Manifest, cache_folder: Path) -> Path:
-    # One cache serves many stores: version ids are unique only within one.
-    home = cache_folder / hashlib.sha256(store.url.encode()).hexdigest()[:16] / manifest.collection
-    target = home / manifest.id
-    if target.is_dir():
-        return target
-    home.mkdir(parents=True, exist_ok=True)
-    unfinished = home / f"{_UNFINISHED}{os.getpid()}-{layout.new_id()}"
-    try:
-        download_files(store, manifest, unfinished)
+class Cache:
+    """The copies of one collection's snapshots on this machine, or on a disk that several machines share.
+
+    {cache}/{store}/{collection}/{version}/             a whole snapshot, for readers to open
+    {cache}/{store}/{collection}/.verified/{version}/   files as they were uploaded, for the next compaction
+
+    A reader changes the SQLite file by opening it, hence the second place; the index files of both are the same ones.
+    """
+
+    def __init__(self, folder: Path, store: ObjectStore, collection: str) -> None:
+        # One cache serves many stores: version ids are unique only within one.
+        self._home = folder / hashlib.sha256(store.url.encode()).hexdigest()[:16] / collection
+
+    def places(self, version: str) -> tuple[Path, Path]:
+        """Where files of a version may be; whether they are, and are what they should be, is for the caller to see."""
+        return self._home / _VERIFIED / version, self._home / version
+
+    def keep(self, version: str, folder: Path) -> None:
+        """Keep a published database's files for the next compaction. That they can't be kept is no error."""
+        kept = self._home / _VERIFIED
+        with contextlib.suppress(OSError):
+            for path in database_files(folder):
+                place_copy(folder / path, kept / version / path)
+            _drop_old(kept, _KEPT_VERIFIED)
+
+    def fetch(self, store: ObjectStore, manifest: Manifest) -> Path:
+        """A whole copy for readers.
+
+        Raises:
+            CorruptedError: a file is missing in the store or another.
+        """
+        target = self._home / manifest.id
+        if target.is_dir():
+            return target
+        self._home.mkdir(parents=True, exist_ok=True)
+        unfinished = self._home / f"{_UNFINISHED}{os.getpid()}-{layout.new_id()}"
         try:
-            unfinished.rename(target)
-        except OSError:
-            if not target.is_dir():  # not another process that was faster
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    _drop_old(home)
-    return target
+            download_files(store, manifest, unfinished, self.places(manifest.id)[:1])
+            try:
+                unfinished.rename(target)
+            except OSError:
+                if not target.is_dir():  # not another process that was faster
+                    raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        _drop_old(self._home, _KEPT_VERSIONS)
+        return target
 
 
-def _drop_old(home: Path) -> None:
+def _drop_old(home: Path, keep: int) -> None:
     versions = sorted(path for path in home.iterdir() if layout.generation_of(path.name) is not None)
-    for path in versions[:-_KEPT_VERSIONS]:
+    for path in versions[:-keep]:
         with contextlib.suppress(OSError):
             shutil.rmtree(path)

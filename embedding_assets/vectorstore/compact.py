@@ -21,13 +21,14 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.adopt import Adoption, adopt_folders
 from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.cache import Cache
 from embedding_assets.vectorstore.commit import log_end, pointer_is_behind, repair_pointer, try_commit
 from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.gather import Damage, Gathered, find_culprits, gather, move_aside
 from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, list_databases
 from embedding_assets.vectorstore.manifest import Manifest, describe_files
 from embedding_assets.vectorstore.publish import discard, prove, publish
-from embedding_assets.vectorstore.transfer import verify_files
+from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, verify_files
 
 TRIES = 5  # how often a lost commit is started again
 
@@ -76,6 +77,7 @@ class Compaction:
         base: the version that it was made from; None: from nothing.
         damages: what turned out corrupted and was moved aside, with the reasons.
         adoptions: what became of legacy data.
+        traffic: what was moved over the network for it, and what the cache spared.
     """
 
     manifest: Manifest | None
@@ -85,6 +87,7 @@ class Compaction:
     base: str | None = None
     damages: tuple[Damage, ...] = ()
     adoptions: tuple[Adoption, ...] = ()
+    traffic: Traffic = NO_TRAFFIC
 
 
 def plan_compaction(store: ObjectStore, collection: str, *, rebuild: bool = False) -> CompactionPlan:
@@ -138,6 +141,7 @@ def compact(
     scratch: Path,
     log: Log = lambda message: None,
     rebuild: bool = False,
+    cache_folder: Path | None = None,
 ) -> Compaction | None:
     """Bring a collection's snapshot up to date with its committed deltas; heal it where it is damaged.
 
@@ -148,6 +152,8 @@ def compact(
         scratch: an existing folder on a disk with room for two snapshots; left empty.
         log: told what is done.
         rebuild: start from nothing and merge all deltas; until that is committed, the current snapshot stays.
+        cache_folder: where copies of snapshots are kept on this machine: the current one is taken from there, as far
+            as its files still are what they should be, and the new one is left there.
 
     Returns:
         None where there is neither a snapshot nor a delta.
@@ -158,6 +164,8 @@ def compact(
     """
     damages: list[Damage] = []
     adoptions: list[Adoption] = []
+    cache = Cache(cache_folder, store, spec.name) if cache_folder else None
+    traffic = NO_TRAFFIC
     lost = 0
     while lost < TRIES:
         plan = plan_compaction(store, spec.name, rebuild=rebuild)
@@ -166,11 +174,16 @@ def compact(
             for one in adoptions:
                 log(f"legacy data in {one.folder}: {one.action} {one.reason}".rstrip())
             plan = plan_compaction(store, spec.name, rebuild=rebuild)
-        if plan.base and plan.current and not plan.missing and _is_whole(store, plan.base):
-            repair_pointer(store, spec.name)
-            return Compaction(plan.base, None, (), lost, plan.base.id, tuple(damages), tuple(adoptions))
+        if plan.base and plan.current and not plan.missing:
+            # Read to its last byte: whoever asks for a compaction that nothing is due for wants to know, or to heal.
+            problem = _damage_of(store, plan.base)
+            if not problem:
+                repair_pointer(store, spec.name)
+                return Compaction(plan.base, None, (), lost, plan.base.id, tuple(damages), tuple(adoptions))
+            log(f"snapshot {plan.base.id} is to be made again: {problem}")
         with _folder(scratch) as work:
-            gathered = gather(store, spec.name, work, from_nothing=rebuild)
+            gathered = gather(store, spec.name, work, from_nothing=rebuild, cache=cache)
+            traffic += gathered.traffic
             if gathered.damages:
                 moved = move_aside(store, spec.name, gathered.damages, gathered.end, run_id)
                 for damage in moved:
@@ -182,7 +195,7 @@ def compact(
             if gathered.base is None and not gathered.deltas:
                 return Compaction(None, None, (), lost, None, tuple(damages), tuple(adoptions)) if damages else None
             try:
-                done = _merge_and_commit(store, spec, gathered, run_id, work, log)
+                done = _merge_and_commit(store, spec, gathered, run_id, work, log, cache)
             except (MergeFailedError, CorruptedError):
                 culprits = find_culprits(store, spec, gathered, work)
                 if not culprits:
@@ -191,7 +204,9 @@ def compact(
                 continue
         if done:
             base = gathered.base.id if gathered.base else None
-            return Compaction(*done, tuple(gathered.deltas), lost, base, tuple(damages), tuple(adoptions))
+            traffic += Traffic(uploaded=done[0].size)
+            deltas = tuple(gathered.deltas)
+            return Compaction(*done, deltas, lost, base, tuple(damages), tuple(adoptions), traffic)
         lost += 1
         log(f"another writer committed generation {gathered.generation} first; starting again from its snapshot")
     raise CommitConflictError(
@@ -200,7 +215,13 @@ def compact(
 
 
 def _merge_and_commit(
-    store: ObjectStore, spec: CollectionSpec, gathered: Gathered, run_id: str, work: Path, log: Log
+    store: ObjectStore,
+    spec: CollectionSpec,
+    gathered: Gathered,
+    run_id: str,
+    work: Path,
+    log: Log,
+    cache: Cache | None,
 ) -> tuple[Manifest, MergeReport] | None:
     """The one merge; None where another writer's commit came first."""
     base, deltas = gathered.base, gathered.deltas
@@ -237,6 +258,8 @@ def _merge_and_commit(
     if not try_commit(store, manifest, tuple(d.id for d in deltas)):
         discard(store, manifest)
         return None
+    if cache:
+        cache.keep(version, folder)
     repair_pointer(store, spec.name)
     log(f"committed {version}")
     return manifest, merged
@@ -256,13 +279,13 @@ class _folder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _is_whole(store: ObjectStore, manifest: Manifest) -> bool:
-    """Whether a snapshot that seemed so is whole to its last byte."""
+def _damage_of(store: ObjectStore, manifest: Manifest) -> str:
+    """What is wrong with a snapshot that seemed whole."""
     try:
         verify_files(store, manifest)
-    except CorruptedError:
-        return False
-    return True
+    except CorruptedError as error:
+        return error.reason
+    return ""
 
 
 def _incomplete(inventory: Inventory, manifest: Manifest | None) -> str:

@@ -12,12 +12,13 @@ from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.cache import Cache
 from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.inventory import list_databases
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
 from embedding_assets.vectorstore.quarantine import EntryKind, execute_quarantine, plan_quarantine
-from embedding_assets.vectorstore.transfer import at_once, download_files
+from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once, copy_folder, download_files
 from embedding_assets.vectorstore.verification import Verdict
 from embedding_assets.vectorstore.verify import verify
 
@@ -51,6 +52,7 @@ class Gathered:
         base_source: another copy, which stays as it is, for the proof.
         deltas: manifests of what is merged, in order; their files lie in `sources`.
         damages: what cannot be used, and why.
+        traffic: what it took to bring all this here.
     """
 
     end: int
@@ -61,15 +63,19 @@ class Gathered:
     deltas: list[Manifest] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
+    traffic: Traffic = NO_TRAFFIC
 
 
-def gather(store: ObjectStore, collection: str, work: Path, *, from_nothing: bool = False) -> Gathered:
+def gather(
+    store: ObjectStore, collection: str, work: Path, *, from_nothing: bool = False, cache: Cache | None = None
+) -> Gathered:
     """Download the newest whole snapshot, and every committed delta that it lacks and that is whole.
 
     Args:
         store, collection: whose.
         work: an empty folder on a disk with room for two snapshots and the deltas.
         from_nothing: merge all deltas, whatever snapshots there are.
+        cache: where the snapshot may be on this machine.
 
     Raises:
         StoreError: something could not be read just now; that says nothing of it.
@@ -77,39 +83,32 @@ def gather(store: ObjectStore, collection: str, work: Path, *, from_nothing: boo
     end = log_end(store, collection)
     found = Gathered(end.generation, end.generation + 1)
     for base in [] if from_nothing else bases(store, collection, end):
-        folder = work / "snapshot"
+        folder = work / "base"
         try:
             if base.manifest is None:
                 raise CorruptedError(base.version, base.problem, "")
-            download_files(store, base.manifest, folder)
+            nearby = cache.places(base.version) if cache else ()
+            found.traffic += download_files(store, base.manifest, folder, nearby)
         except CorruptedError as error:
             place = layout.snapshots(collection, base.version)
             found.damages.append(Damage("snapshot", base.version, place, error.reason))
             shutil.rmtree(folder, ignore_errors=True)
             continue
-        found.base, found.base_folder = base.manifest, folder
-        found.base_source = Source(shutil.copytree(folder, work / "base"), base.version)
+        found.base, found.base_source = base.manifest, Source(folder, base.version)
+        found.base_folder = copy_folder(folder, work / "snapshot")
         # Where the log is lost, the version may be of a later generation than the log's end.
         found.generation = max(found.generation, base.commit.generation + 1)
         break
     inside = set(found.base.deltas) if found.base else set()
     refs = [d.ref(collection) for d in list_databases(store, collection).deltas if d.name not in inside]
-    for ref, result in zip(refs, at_once(lambda ref: _load(store, ref), refs, threads=16), strict=True):
-        if result is None:
-            continue
-        folder = work / "deltas" / ref.id
-        try:
-            if isinstance(result, CorruptedError):
-                raise result
-            download_files(store, result, folder)
-        except CorruptedError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            # Whoever deletes a delta or moves it aside takes its manifest first; then it is nobody's damage.
-            if store.exists(ref.key):
-                found.damages.append(Damage("delta", ref.id, ref.key.rpartition("/")[0], error.reason))
-            continue
-        found.deltas.append(result)
-        found.sources.append(Source(folder, ref.id))
+    for fetched in at_once(lambda ref: _fetch(store, ref, work / "deltas" / ref.id), refs):
+        if isinstance(fetched, Damage):
+            found.damages.append(fetched)
+        elif fetched:
+            manifest, traffic = fetched
+            found.deltas.append(manifest)
+            found.sources.append(Source(work / "deltas" / manifest.id, manifest.id))
+            found.traffic += traffic
     return found
 
 
@@ -143,11 +142,16 @@ def move_aside(store: ObjectStore, collection: str, damages: list[Damage], end: 
     return done
 
 
-def _load(store: ObjectStore, ref: DeltaRef) -> Manifest | CorruptedError | None:
-    """A delta's manifest, or what is wrong with it; None where it is gone."""
+def _fetch(store: ObjectStore, ref: DeltaRef, folder: Path) -> tuple[Manifest, Traffic] | Damage | None:
+    """A delta's manifest, its files in the folder; or what is wrong with it; None where it is gone."""
     try:
-        return load_manifest(store, ref.key)
+        manifest = load_manifest(store, ref.key)
+        return manifest, download_files(store, manifest, folder)
     except ObjectMissingError:
         return None
     except CorruptedError as error:
-        return error
+        shutil.rmtree(folder, ignore_errors=True)
+        # Whoever deletes a delta or moves it aside takes its manifest first; then it is nobody's damage.
+        if not store.exists(ref.key):
+            return None
+        return Damage("delta", ref.id, ref.key.rpartition("/")[0], error.reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 FORMAT = 1
+_HASHED_AT_ONCE = 4  # hashing leaves Python's lock alone
 _CHECKSUM = "checksum"  # of everything else in the manifest: finds what an edit or a flipped bit changed
 Kind = Literal["delta", "snapshot"]
 
@@ -175,10 +177,12 @@ def load_manifest(store: ObjectStore, key: str) -> Manifest:
 
 def describe_files(folder: Path) -> tuple[FileEntry, ...]:
     """Size and SHA-256 of every file of a closed database."""
-    return tuple(
-        FileEntry(path.as_posix(), (folder / path).stat().st_size, sha256_of(folder / path))
-        for path in database_files(folder)
-    )
+
+    def describe(path: Path) -> FileEntry:
+        return FileEntry(path.as_posix(), (folder / path).stat().st_size, sha256_of(folder / path))
+
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
+        return tuple(pool.map(describe, database_files(folder)))
 
 
 def sha256_of(path: Path) -> str:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.manifest import FileEntry, Manifest
+from embedding_assets.vectorstore.manifest import FileEntry, Manifest, sha256_of
 
 AT_ONCE = 8  # files under way at once; more gave nothing on two cores
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of files that were moved: from the store, from copies on this machine instead, and to the store."""
+
+    downloaded: int = 0
+    cached: int = 0
+    uploaded: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.downloaded + other.downloaded, self.cached + other.cached, self.uploaded + other.uploaded)
+
+
+NO_TRAFFIC = Traffic()
 
 
 def at_once(do: Callable[[_Item], _Answer], items: Iterable[_Item], threads: int = AT_ONCE) -> list[_Answer]:
@@ -79,13 +98,77 @@ def verify_files(store: ObjectStore, manifest: Manifest) -> None:
     _require_none(manifest, compare_files(store, manifest))
 
 
-def download_files(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
-    """Download the files of a manifest into a new folder, checking each on the way.
+def download_files(store: ObjectStore, manifest: Manifest, folder: Path, nearby: Sequence[Path] = ()) -> Traffic:
+    """Bring the files of a manifest into a new folder, checking each on the way.
+
+    Args:
+        store, manifest, folder: what, and where to.
+        nearby: folders on this machine that may hold copies of the files. Whatever there has the manifest's SHA-256
+            is taken, the rest is downloaded.
 
     Raises:
         CorruptedError: a file is missing or another.
     """
-    _require_none(manifest, compare_files(store, manifest, folder))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(entry: FileEntry) -> bool:
+        return any(_take(place / entry.path, folder / entry.path, entry) for place in nearby)
+
+    taken = at_once(take, manifest.files)
+    rest = replace(manifest, files=tuple(e for e, is_here in zip(manifest.files, taken, strict=True) if not is_here))
+    _require_none(manifest, compare_files(store, rest, folder))
+    return Traffic(downloaded=rest.size, cached=manifest.size - rest.size)
+
+
+def place_copy(source: Path, target: Path) -> None:
+    """A file under a second name: a link where that is possible and safe, else a copy.
+
+    Only the SQLite file is changed by whoever opens a database, so it is the one that is never shared.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.name != SQLITE_FILE:
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # another disk, or one without links
+            pass
+        else:
+            return
+    copy_file(source, target)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file; where the file system can let the two share their blocks until one is changed, it does."""
+    with source.open("rb") as old, target.open("xb") as new:
+        try:
+            while os.copy_file_range(old.fileno(), new.fileno(), 1 << 30):
+                pass
+        except OSError:
+            old.seek(0)
+            new.seek(0)
+            new.truncate()
+            shutil.copyfileobj(old, new, 4 * 1024 * 1024)
+
+
+def copy_folder(source: Path, target: Path) -> Path:
+    """Copy a folder of files."""
+    shutil.copytree(source, target, copy_function=lambda old, new: copy_file(Path(old), Path(new)))
+    return target
+
+
+def _take(source: Path, target: Path, entry: FileEntry) -> bool:
+    """Whether a copy on this machine is the wanted file; then it is at the target, too."""
+    try:
+        if source.stat().st_size != entry.size:
+            return False
+        place_copy(source, target)
+        if sha256_of(target) == entry.sha256:
+            return True
+    except OSError:  # dropped at this moment, or unreadable: there is another way to get it
+        pass
+    target.unlink(missing_ok=True)
+    return False
 
 
 def _require_none(manifest: Manifest, problems: list[str]) -> None:

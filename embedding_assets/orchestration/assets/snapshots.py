@@ -37,7 +37,14 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         """
         spec, store = catalog.get(context.partition_key), names.store_in(context)
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-            done = compact(store.open(), spec, run_id=context.run_id, scratch=Path(scratch), log=context.log.info)
+            done = compact(
+                store.open(),
+                spec,
+                run_id=context.run_id,
+                scratch=Path(scratch),
+                log=context.log.info,
+                cache_folder=store.cache_folder(),
+            )
         for damage in done.damages if done else ():
             context.log.warning(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
         if done is None or done.manifest is None:
@@ -59,6 +66,9 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
                 "lost_races": done.lost_races,
                 "base": done.base or "nothing",
                 "quarantined": len(done.damages) + sum(one.action == "quarantined" for one in done.adoptions),
+                "downloaded_bytes": done.traffic.downloaded,
+                "cached_bytes": done.traffic.cached,
+                "uploaded_bytes": done.traffic.uploaded,
                 "adopted_legacy": sum(one.action == "adopted" for one in done.adoptions),
                 "chromadb_version": manifest.chromadb_version,
                 "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
