@@ -201,17 +201,20 @@ class EmbeddingApi:
             return True
         return batch.ended or batch.status == "cancelling"
 
-    def download(self, file_id: str, path: Path) -> int:
-        """Write a file's content to disk, in pieces; begun afresh after a broken connection. Returns its bytes.
+    def read(self, file_id: str, take: Callable[[Iterator[bytes]], T]) -> T:
+        """Give a file's content to `take` as it comes, in pieces; begun afresh after a broken connection.
+
+        Args:
+            take: must do with a second beginning, after an exception of the pieces' iterator. What it returns counts
+                only once it has read to the end.
 
         Raises:
             ApiMissingError: the API no longer has it.
             ApiUnavailableError: it could not be had whole.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         for pause in self._pauses():
             try:
-                return self._download_once(file_id, path)
+                return self._ask(f"file {file_id}", lambda: self._read_once(file_id, take))
             except _Unavailable as error:
                 # The client has repeated the request itself where the server refused it; what is repeated here is
                 # a stream that broke off.
@@ -220,24 +223,34 @@ class EmbeddingApi:
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _download_once(self, file_id: str, path: Path) -> int:
-        subject = f"file {file_id}"
-
-        def fetch() -> int:
-            written = 0
-            with self._client.files.with_streaming_response.content(file_id) as response:
-                headers = response.headers
-                with path.open("wb") as file:
-                    for piece in response.iter_bytes(_CHUNK):
-                        written += file.write(piece)
+    def _read_once(self, file_id: str, take: Callable[[Iterator[bytes]], T]) -> T:
+        with self._client.files.with_streaming_response.content(file_id) as response:
+            headers = response.headers
             promised = headers.get("content-length", "") if not headers.get("content-encoding") else ""
-            if promised.isdigit() and int(promised) != written:
-                raise _Unavailable(
-                    subject, f"came with {written} of {promised} bytes", "The next run fetches it again."
-                )
-            return written
 
-        return self._ask(subject, fetch)
+            def pieces() -> Iterator[bytes]:
+                came = 0
+                for piece in response.iter_bytes(_CHUNK):
+                    came += len(piece)
+                    yield piece
+                if promised.isdigit() and int(promised) != came:
+                    raise _Unavailable(
+                        f"file {file_id}",
+                        f"came with {came} of {promised} bytes",
+                        "The next run fetches it again.",
+                    )
+
+            return take(pieces())
+
+    def download(self, file_id: str, path: Path) -> int:
+        """Write a file's content to disk; returns its bytes. Errors as `read`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+        def write(pieces: Iterator[bytes]) -> int:
+            with path.open("wb") as file:
+                return sum(file.write(piece) for piece in pieces)
+
+        return self.read(file_id, write)
 
     def _pauses(self) -> Iterator[float | None]:
         """Growing pauses in seconds between attempts; None marks the last attempt."""

@@ -1,9 +1,9 @@
-"""Turns a batch's output and error files into the files of a landing, a row group at a time."""
+"""Turns a batch's output and error files into the files of a landing, a block at a time."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from embedding_assets.batches.files import write_parquet
 from embedding_assets.batches.landing import ACCEPTED_SCHEMA, REJECTED_SCHEMA, LandedFiles
-from embedding_assets.batches.parse import ACCEPTED, Answer, parse_line
+from embedding_assets.batches.lines import lines_of
+from embedding_assets.batches.parse import ACCEPTED, Answer, LineParser
+from embedding_assets.batches.records_file import RecordsFile
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.records import ContentDigest, RecordBatch, record_schema
 
-_ROW_BYTES = 8 * 1024 * 1024  # vectors of one row group; what is held in memory at once
 _REMARKS = 20
 _NAME_LENGTH = 80
 
@@ -83,51 +83,37 @@ def requested_documents(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def land_lines(
-    spec: CollectionSpec, requested: Mapping[str, tuple[str, str]], sources: Iterable[Path], folder: Path
+    spec: CollectionSpec,
+    requested: Mapping[str, tuple[str, str]],
+    sources: Mapping[str, Iterable[bytes]],
+    folder: Path,
 ) -> Landed:
-    """Read the files of a batch line by line and write those of its landing.
+    """Read the files of a batch line by line, as they come, and write those of its landing.
 
-    The first good line about a record counts. A record is rejected only if none of its lines is good.
+    The first good line about a record counts. A record is rejected only if none of its lines is good. While a block of
+    records is written, the next one is read; memory holds two blocks, whatever the size of the files.
 
     Args:
         requested: id -> (document, canonical metadata).
-        sources: the output file and the error file, as far as they exist.
+        sources: the output file and the error file, as far as they exist: what they are called in remarks, and their
+            bytes in pieces of any size.
         folder: where records.parquet, accepted.parquet and rejected.parquet are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = LandedFiles(folder / "records.parquet", folder / "accepted.parquet", folder / "rejected.parquet")
     landed = Landed(files, requested)
-    digest = ContentDigest()
-    most = max(1, _ROW_BYTES // (4 * spec.dimensions))
-    waiting: list[Answer] = []
-    schema = record_schema(spec.dimensions)
-    with pq.ParquetWriter(files.records, schema, compression="zstd") as writer:
-
-        def flush() -> None:
-            if waiting:
-                records = _records(waiting, requested)
-                digest.add(records)
-                writer.write_table(records.to_arrow())
-                waiting.clear()
-
-        for place, line in _lines(sources):
-            answer = parse_line(line, spec)
-            if _take(landed, answer, place):
-                waiting.append(answer)
-                if len(waiting) >= most:
-                    flush()
-        flush()
-    landed.digest = digest.hex()
+    parser = LineParser(spec)
+    # Beyond float32 becomes infinite, which is rejected by name.
+    with RecordsFile(files.records, spec.dimensions) as records, np.errstate(over="ignore", invalid="ignore"):
+        for name, pieces in sources.items():
+            for number, line in lines_of(pieces):
+                answer = parser.parse(line)
+                if _take(landed, answer, f"{name} line {number}") and answer.vector is not None:
+                    record_id = answer.custom_id or ""
+                    records.add(record_id, answer.vector, *requested[record_id])
+    landed.digest = records.digest.hex()
     landed.write_lists()
     return landed
-
-
-def _lines(sources: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
-    for path in sources:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f"{path.stem} line {number}", line
 
 
 def _take(landed: Landed, answer: Answer, place: str) -> bool:
@@ -154,13 +140,3 @@ def _take(landed: Landed, answer: Answer, place: str) -> bool:
 def _remark(landed: Landed, text: str) -> None:
     if len(landed.remarks) < _REMARKS:
         landed.remarks.append(text)
-
-
-def _records(answers: list[Answer], requested: Mapping[str, tuple[str, str]]) -> RecordBatch:
-    ids = [answer.custom_id or "" for answer in answers]
-    return RecordBatch(
-        ids,
-        np.stack([answer.vector for answer in answers if answer.vector is not None]),
-        [requested[i][0] for i in ids],
-        [orjson.loads(requested[i][1]) for i in ids],
-    )

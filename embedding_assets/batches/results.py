@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
 from embedding_assets.batches.landing import LOST, LOST_CODE, Landing, all_landings, commit, holds, write_files
 from embedding_assets.batches.landing_files import Landed, land_lines, requested_documents
+from embedding_assets.batches.lines import pieces_of
 from embedding_assets.batches.parse import Answer
 from embedding_assets.batches.requests import Asked, Request, SentBatch, asked_documents, read_requests
 from embedding_assets.catalog import CollectionSpec
@@ -31,7 +33,7 @@ from embedding_assets.store.objects import ObjectStore
 # slow to show it, or the key be another organisation's for a while.
 _UNKNOWN_SECONDS = 48 * 3600
 
-# A batch of 50,000 x 1,536 takes 0.4 GB of disk as base64 and 0.3 GB as Parquet; few of those at once.
+# A landing of 50,000 x 1,536 takes 0.3 GB of disk and half as much memory; few of those at once.
 _LARGE = 5_000
 _LARGE_AT_ONCE = 2
 
@@ -187,21 +189,24 @@ class _Poller:
     def _land(self, item: Asked, sent: SentBatch, batch: ApiBatch, before: list[Landing]) -> BatchRow:
         folder = self.folder / item.request.request_id
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            sources = []
-            for name, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
-                if file_id is None:
-                    continue
-                path = folder / f"{name}.jsonl"
-                try:
-                    self.api.download(file_id, path)
-                except ApiMissingError:
-                    if name == "output":
-                        return self._without_api(item, sent, before, "the API no longer has the batch's output")
-                    continue
-                sources.append(path)
             requested = requested_documents(asked_documents(self.store, item.request, folder))
-            landed = land_lines(self.spec, requested, sources, folder / "landing")
+            errors: list[Path] = []
+            if batch.error_file_id is not None:
+                path = folder / "error.jsonl"
+                with suppress(ApiMissingError):
+                    self.api.download(batch.error_file_id, path)
+                    errors.append(path)
+
+            def land(*output: tuple[str, Iterable[bytes]]) -> Landed:
+                sources = dict([*output, *((path.stem, pieces_of(path)) for path in errors)])
+                return land_lines(self.spec, requested, sources, folder / "landing")
+
+            try:
+                # Read as it comes: it need not lie on a disk first.
+                output = batch.output_file_id
+                landed = self.api.read(output, lambda pieces: land(("output", pieces))) if output else land()
+            except ApiMissingError:
+                return self._without_api(item, sent, before, "the API no longer has the batch's output")
             return self._compare(item, sent, batch, landed, before)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -230,7 +235,7 @@ class _Poller:
         folder = self.folder / f"{item.request.request_id}-lost"
         try:
             requested = requested_documents(asked_documents(self.store, item.request, folder))
-            landed = land_lines(self.spec, requested, [], folder)
+            landed = land_lines(self.spec, requested, {}, folder)
             reason = f"{why}, and no landing of it is whole"
             landed.rejected.update({i: Answer(i, None, LOST_CODE, reason, True) for i in requested})
             landed.write_lists()

@@ -126,6 +126,23 @@ def test_one_failing_request_is_made_good_at_once(world: World, method: str, pat
     assert list(world.paid().values()) == [1]
 
 
+@pytest.mark.parametrize("after", [1, 1_500])
+def test_a_download_that_breaks_off_is_read_from_its_beginning(world: World, after: int) -> None:
+    world.sandbox.set_fault(BatchFault(finished=5, metadata={"collection": world.spec.name}))
+    world.submit()
+    world.settle()
+    # Both files break off once: the errors, which are read first, and the vectors.
+    for skip in (0, 1):
+        world.sandbox.set_fault(
+            HttpFault(method="GET", path="/v1/files/*/content", action="cut", after_bytes=after, skip=skip)
+        )
+    (row,) = world.poll().batches
+    assert row.state == "landed"
+    assert row.landing is not None
+    assert (row.landing.accepted, row.landing.rejected, row.landing.missing) == (5, 3, 0)
+    assert (row.landing.repeated, row.landing.stray) == (0, 0)
+
+
 def test_an_api_that_stays_away_is_the_next_runs_matter(world: World) -> None:
     world.sandbox.set_fault(HttpFault(path="/v1/batches", method="POST", status=503, times=None))
     with pytest.raises(ApiUnavailableError, match="503"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_assets.batches.landing_files import land_lines
-from embedding_assets.batches.parse import parse_line
+from embedding_assets.batches.lines import LONGEST_LINE, lines_of, pieces_of
+from embedding_assets.batches.parse import Answer, LineParser
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.records import RecordBatch
 
 SPEC = CollectionSpec(name="lines", model="m", dimensions=3)
 VECTOR = np.array([0.5, -1.0, 2.0], dtype=np.float32)
+
+
+def parse_line(raw: bytes, spec: CollectionSpec = SPEC) -> Answer:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return LineParser(spec).parse(raw)
 
 
 def packed(values: Any) -> str:
@@ -54,7 +61,7 @@ GOOD = {
 
 @pytest.mark.parametrize("name", GOOD)
 def test_good_lines_of_every_form(name: str) -> None:
-    answer = parse_line(orjson.dumps(GOOD[name]), SPEC)
+    answer = parse_line(orjson.dumps(GOOD[name]))
     assert answer.code == "accepted"
     np.testing.assert_array_equal(answer.vector, VECTOR)  # type: ignore[arg-type]
 
@@ -112,14 +119,14 @@ BAD: list[tuple[Any, str, bool]] = [
 
 @pytest.mark.parametrize(("raw", "code", "retryable"), BAD, ids=[f"{i}-{row[1]}" for i, row in enumerate(BAD)])
 def test_damage_is_named(raw: Any, code: str, retryable: bool) -> None:
-    answer = parse_line(raw if isinstance(raw, bytes) else orjson.dumps(raw), SPEC)
+    answer = parse_line(raw if isinstance(raw, bytes) else orjson.dumps(raw))
     assert (answer.code, answer.retryable, answer.vector) == (code, retryable, None)
     assert answer.reason
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_it_fail(raw: bytes) -> None:
-    parse_line(raw, SPEC)
+    parse_line(raw)
 
 
 JSON = st.recursive(
@@ -135,7 +142,69 @@ def test_no_json_makes_it_fail(value: Any, where: str) -> None:
     place = {"response": raw, "error": raw, "body": raw["response"], "status_code": raw["response"]}
     target = place.get(where) or (raw["response"]["body"] if where == "data" else raw["response"]["body"]["data"][0])
     target[where] = value
-    parse_line(json.dumps(raw).encode(), SPEC)
+    parse_line(json.dumps(raw).encode())
+
+
+NUMBERS = st.one_of(
+    st.floats(width=32).filter(np.isfinite).map(lambda x: str(np.float32(x))),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.integers(-(2**70), 2**70).map(str),
+    st.sampled_from(["-0", "-0.0", "0", "1e39", "1E-400", "1e400", "0.1e+1", "9007199254740993", "01", "1.", "NaN"]),
+    st.sampled_from(["null", "true", '"x"', '"]"', "[1]", "{}", ""]),
+)
+VALUES = st.one_of(
+    st.lists(st.floats(width=32), min_size=3, max_size=3).map(lambda x: f'"{packed(x)}"'),
+    st.lists(NUMBERS, min_size=3, max_size=3).map(lambda x: "[" + ", ".join(x) + "]"),
+    st.lists(NUMBERS, max_size=4).map(lambda x: "[" + ",".join(x) + "]"),
+    st.text("AB+/=_ \\n-", max_size=18).map(lambda x: f'"{x}"'),
+    st.sampled_from(["null", "[", '"', "[]", "7", '"' + "A" * 15 + '="', '"AAA=AAAAAAAAAAAA"', '"\\/+AAAAAAAAAAAAAA"']),
+)
+PLACES = [
+    '{"custom_id":"a","response":{"status_code":200,"body":{"data":[{"embedding":@}],"model":"m"}}}',
+    '{"custom_id": "a", "response": {"status_code": 200, "body": {"data": [{"embedding": @}]}}, "error": null}',
+    '{"custom_id": "a", "response": {"status_code": 200, "body": {"data": [{"embedding"  :  @}]}}}',
+    '{"custom_id":"a","response":{"status_code":200,"body":{"data":[{"embedding":@,"embedding":[1,2,3]}]}}}',
+    '{"custom_id":"a","response":{"status_code":200,"body":{"data":[{"embedding":[1,2,3],"embedding":@}]}}}',
+    '{"custom_id":"a","response":{"status_code":200,"body":{"usage":{"embedding":@},"data":[{"embedding":[1,2,3]}]}}}',
+    '{"custom_id":"a","response":{"status_code":200,"body":{"data":[{"embedding":[1,2,3]}]},"embedding":@}}',
+    '{"custom_id":"a","error":[{"embedding":@}]}',
+    '{"custom_id":"a","response":{"status_code":500,"body":{"data":[{"embedding":@}]}}}',
+    '{"custom_id":"\\"embedding\\":@","response":{"status_code":200,"body":{"data":[{"embedding":[1,2,3]}]}}}',
+    '{"custom_id":"a"x"embedding":@,"response":{"status_code":200,"body":{"data":[{"embedding":[1,2,3]}]}}}',
+    '{"custom_id":"a","response":{"status_code":200,"body":{"data":[{"embedding":@',
+]
+
+
+@given(VALUES, st.sampled_from(PLACES))
+def test_numbers_that_are_cut_out_are_those_that_json_gives(value: str, place: str) -> None:
+    raw = place.replace("@", value).encode()
+    parser = LineParser(SPEC)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found, plain = parser.parse(raw), parser._read(raw, None)
+    assert replace(found, vector=None) == replace(plain, vector=None)
+    assert (found.vector is None) == (plain.vector is None)
+    if found.vector is not None and plain.vector is not None:
+        assert found.vector.tobytes() == plain.vector.tobytes()
+
+
+def test_usual_lines_of_both_forms_are_not_read_as_json_as_a_whole() -> None:
+    for raw in (orjson.dumps(GOOD["base64"]), json.dumps(GOOD["floats"]).encode()):
+        rest, vector = LineParser(SPEC)._cut(raw)
+        assert vector is not None
+        assert len(rest) < len(raw) + 40
+        assert b"-1.0" not in rest
+
+
+@given(st.lists(st.binary(max_size=6).map(lambda raw: raw.replace(b"\x01", b"\n")), max_size=12), st.integers(1, 9))
+def test_lines_are_the_same_in_pieces_of_any_size(parts: list[bytes], size: int) -> None:
+    data = b"\n".join(parts)
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    assert list(lines_of(pieces)) == [(n, raw) for n, raw in enumerate(data.split(b"\n"), 1) if raw.strip()]
+
+
+def test_a_line_without_an_end_is_not_held_in_memory() -> None:
+    found = list(lines_of([b"a\n", *[b"x" * (LONGEST_LINE // 2)] * 5, b"\nb\n", b"c"]))
+    assert [(number, len(raw)) for number, raw in found] == [(1, 1), (2, LONGEST_LINE), (3, 1), (4, 1)]
 
 
 def _vector(i: int) -> list[float]:
@@ -163,9 +232,11 @@ def test_shuffled_repeated_and_bad_lines_keep_the_books(told: list[tuple[int, st
         half = len(lines) // 2
         (folder / "output.jsonl").write_bytes(b"\n".join(lines[:half]))
         (folder / "error.jsonl").write_bytes(b"\n".join(lines[half:]))
-        sources = [folder / "output.jsonl", folder / "error.jsonl"]
-        landed = land_lines(SPEC, requested, sources, folder / "one")
-        turned = land_lines(SPEC, requested, sources[::-1], folder / "two")
+        names = ["output", "error"]
+        landed, turned = (
+            land_lines(SPEC, requested, {n: pieces_of(folder / f"{n}.jsonl") for n in order}, folder / order[0])
+            for order in (names, names[::-1])
+        )
         records = RecordBatch.from_arrow(pq.read_table(landed.files.records))
         rejected = pq.read_table(landed.files.rejected).column("id").to_pylist()
         accepted = pq.read_table(landed.files.accepted).column("id").to_pylist()
