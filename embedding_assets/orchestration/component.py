@@ -1,0 +1,163 @@
+"""A set of collections as a Dagster component: declared in YAML, inside somebody else's project."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of the fields as objects.
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import dagster as dg
+from dagster.components import Scaffolder, ScaffoldRequest
+from dagster_aws.s3 import S3Resource
+from pydantic import BaseModel, Field
+
+from embedding_assets.catalog import Catalog, CollectionSpec, load_catalog, parse_catalog
+from embedding_assets.errors import ConfigurationError
+from embedding_assets.orchestration.assemble import build_definitions
+from embedding_assets.orchestration.resources import ApiResource, StoreResource
+from embedding_assets.orchestration.yaml_schema import yaml_model
+
+_EXAMPLE = """\
+type: {type}
+attributes:
+  prefix: receipts
+  store:
+    url: "{{{{ env.EMBEDDING_ASSETS_STORE }}}}"   # s3://bucket/prefix or file:///a/folder
+  api: {{}}                                     # OpenAI, with the key in OPENAI_API_KEY
+  collections:
+    lines:
+      model: text-embedding-3-small
+      dimensions: 1536
+      documents: s3://my-bucket/documents/lines
+"""
+
+
+class StoreAttributes(dg.Model):
+    """Where everything is kept. Credentials are resolved by boto3 (environment, shared files, instance roles)."""
+
+    url: str = Field(description="`s3://bucket/prefix` or `file:///a/folder`.")
+    region_name: str | None = Field(default=None, description="Region of the bucket; boto3's own unless given.")
+    endpoint_url: str | None = Field(default=None, description="Of a server that speaks S3; AWS unless given.")
+    profile_name: str | None = Field(default=None, description="A profile of the shared AWS files.")
+
+
+class ApiAttributes(dg.Model):
+    """How to reach the embedding API."""
+
+    base_url: str | None = Field(default=None, description="OPENAI_BASE_URL, or OpenAI itself, unless given.")
+    api_key_variable: str = Field(
+        default="OPENAI_API_KEY",
+        description="Name of the environment variable that holds the key. The key itself would be shown in the UI.",
+    )
+
+
+# `name` is the key above it.
+CollectionAttributes: type[BaseModel] = yaml_model(CollectionSpec, frozenset({"name"}))
+
+
+def _filled_in(context: dg.ResolutionContext, given: Any) -> Any:
+    """The templates filled in; a file's path, or collections by name, each with the keys that were given."""
+    if isinstance(given, Mapping):
+        given = {name: _given(body) for name, body in given.items()}
+    return context.resolve_value(_given(given))
+
+
+def _given(body: Any) -> Any:
+    return body.model_dump(exclude_unset=True) if isinstance(body, BaseModel) else body
+
+
+class _EmbeddingCollectionsScaffolder(Scaffolder):
+    """Writes an example to go on from."""
+
+    def scaffold(self, request: ScaffoldRequest) -> None:
+        if request.scaffold_format != "yaml":
+            raise ConfigurationError(
+                request.type_name, "is declared in YAML", "In Python, call build_definitions of orchestration.assemble."
+            )
+        path = request.target_path if request.append else request.target_path / "defs.yaml"
+        with path.open("a" if request.append else "w", encoding="utf-8") as file:
+            file.write(("---\n" if request.append else "") + _EXAMPLE.format(type=request.type_name))
+
+
+@dg.scaffold_with(_EmbeddingCollectionsScaffolder)
+class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
+    """Collections of embedded text: OpenAI batches become verified ChromaDB snapshots on an object store.
+
+    Four assets per set (embedding_requests, batch_results, deltas, snapshots) with their checks, jobs, sensors and
+    schedules.
+    """
+
+    prefix: str = Field(
+        default="",
+        description="Begins all asset keys and names, and names the group, so that several sets live side by side. "
+        "A letter, then letters, digits and '_'.",
+        examples=["receipts"],
+    )
+    collections: Annotated[
+        Any,
+        dg.Resolver(_filled_in, model_field_type=dict[str, CollectionAttributes] | str),
+    ] = Field(
+        description="The collections by name, or the path of a collections.yaml beside this file. The command line "
+        "and open_collection read such a file, too: EMBEDDING_ASSETS_COLLECTIONS.",
+    )
+    start: Annotated[
+        Any,
+        dg.Resolver(_filled_in, model_field_type=date | str),
+    ] = Field(
+        default=None, description="The first day that has partitions. With a file of collections it stands there."
+    )
+    store: StoreAttributes | None = Field(
+        default=None, description="Where everything is kept. Unless given, the project's own resource `store`."
+    )
+    api: ApiAttributes | None = Field(
+        default=None, description="How to reach the embedding API. Unless given, the project's own resource `api`."
+    )
+    sensors_running: bool = Field(
+        default=False, description="Whether sensors and the daily audit run as soon as the project is loaded."
+    )
+    sensor_seconds: int = Field(default=60, ge=1, description="How often each sensor looks.")
+
+    @classmethod
+    def get_spec(cls) -> dg.ComponentTypeSpec:
+        """What the lists of components say of this one."""
+        return dg.ComponentTypeSpec(
+            description="Collections of embedded text: OpenAI batches become verified ChromaDB snapshots.",
+            tags=["openai", "chromadb", "embeddings"],
+            produces=["asset", "asset_check", "job", "sensor", "schedule", "resource"],
+        )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The definitions of the set.
+
+        Raises:
+            ConfigurationError: names the file, the place in it, and what would be right.
+        """
+        return build_definitions(
+            self._catalog(context.path),
+            self._resources(),
+            prefix=self.prefix,
+            sensors_running=self.sensors_running,
+            sensor_seconds=self.sensor_seconds,
+        )
+
+    def _catalog(self, place: Path) -> Catalog:
+        if isinstance(self.collections, str):
+            if self.start:
+                raise ConfigurationError(
+                    str(place), "has `start` beside the path of a collections file", "Move it into that file."
+                )
+            return load_catalog((place if place.is_dir() else place.parent) / self.collections)
+        whole = {"start": self.start} if self.start else {}
+        return parse_catalog({**whole, "collections": self.collections}, str(place))
+
+    def _resources(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.store:
+            how = self.store
+            s3 = S3Resource(region_name=how.region_name, endpoint_url=how.endpoint_url, profile_name=how.profile_name)
+            found["store"] = StoreResource(url=how.url, s3=s3)
+        if self.api:
+            # By name, so that Dagster shows the variable and not what is in it.
+            key = dg.EnvVar(self.api.api_key_variable)
+            found["api"] = ApiResource(base_url=self.api.base_url, api_key=key)
+        return found
