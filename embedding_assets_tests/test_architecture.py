@@ -34,6 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "reading": {*GROUND, "store", "chroma", "batches", "vectorstore"},
     "orchestration": {*GROUND, "store", "chroma", "batches", "vectorstore", "pipeline"},
     "definitions": {*GROUND, "orchestration"},
+    "components": {"orchestration"},
     "cli": {*GROUND, "store", "chroma", "batches", "vectorstore", "pipeline", "reading", "orchestration", "sandbox"},
     "__main__": {"cli"},
     "sandbox": set(),

@@ -66,6 +66,14 @@ def _given(body: Any) -> Any:
     return body.model_dump(exclude_unset=True) if isinstance(body, BaseModel) else body
 
 
+def _store(context: dg.ResolutionContext, given: Any) -> StoreAttributes:
+    return StoreAttributes.model_validate(_filled_in(context, given))
+
+
+def _api(context: dg.ResolutionContext, given: Any) -> ApiAttributes:
+    return ApiAttributes.model_validate(_filled_in(context, given))
+
+
 class _EmbeddingCollectionsScaffolder(Scaffolder):
     """Writes an example to go on from."""
 
@@ -87,35 +95,54 @@ class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
     schedules.
     """
 
-    prefix: str = Field(
-        default="",
-        description="Begins all asset keys and names, and names the group, so that several sets live side by side. "
-        "A letter, then letters, digits and '_'.",
-        examples=["receipts"],
-    )
+    # Described by their resolvers: of a field with a default Dagster's schema keeps no other description.
+    prefix: Annotated[
+        str,
+        dg.Resolver.default(
+            description="Begins all asset keys and names, and names the group, so that several sets live side by "
+            "side. A letter, then letters, digits and '_'.",
+            examples=["receipts"],
+        ),
+    ] = ""
     collections: Annotated[
         Any,
-        dg.Resolver(_filled_in, model_field_type=dict[str, CollectionAttributes] | str),
-    ] = Field(
-        description="The collections by name, or the path of a collections.yaml beside this file. The command line "
-        "and open_collection read such a file, too: EMBEDDING_ASSETS_COLLECTIONS.",
-    )
+        dg.Resolver(
+            _filled_in,
+            model_field_type=dict[str, CollectionAttributes] | str,
+            description="The collections by name, or the path of a collections.yaml beside this file. The command "
+            "line and open_collection read such a file, too: EMBEDDING_ASSETS_COLLECTIONS.",
+        ),
+    ]
     start: Annotated[
         Any,
-        dg.Resolver(_filled_in, model_field_type=date | str),
-    ] = Field(
-        default=None, description="The first day that has partitions. With a file of collections it stands there."
-    )
-    store: StoreAttributes | None = Field(
-        default=None, description="Where everything is kept. Unless given, the project's own resource `store`."
-    )
-    api: ApiAttributes | None = Field(
-        default=None, description="How to reach the embedding API. Unless given, the project's own resource `api`."
-    )
-    sensors_running: bool = Field(
-        default=False, description="Whether sensors and the daily audit run as soon as the project is loaded."
-    )
-    sensor_seconds: int = Field(default=60, ge=1, description="How often each sensor looks.")
+        dg.Resolver(
+            _filled_in,
+            model_field_type=date | str,
+            description="The first day that has partitions. With a file of collections it stands there.",
+            examples=["2026-01-01"],
+        ),
+    ] = None
+    store: Annotated[
+        StoreAttributes | None,
+        dg.Resolver(
+            _store,
+            model_field_type=StoreAttributes,
+            description="Where everything is kept. Unless given, the project's resource `store`.",
+        ),
+    ] = None
+    api: Annotated[
+        ApiAttributes | None,
+        dg.Resolver(
+            _api,
+            model_field_type=ApiAttributes,
+            description="How to reach the embedding API. Unless given, the project's resource `api`.",
+        ),
+    ] = None
+    sensors_running: Annotated[
+        bool,
+        dg.Resolver.default(description="Whether sensors and audit run as soon as the project is loaded."),
+    ] = False
+    sensor_seconds: Annotated[int, dg.Resolver.default(description="How often each sensor looks.")] = 60
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:

@@ -126,7 +126,7 @@ class Deployment:
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     """What an asset's materialization says; tables as lists of rows."""
-    (event,) = (e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(asset))
+    (event,) = (e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(asset.split("/")))
     return plain(event.materialization.metadata)
 
 
