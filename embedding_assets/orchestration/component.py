@@ -122,6 +122,13 @@ class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
             examples=["2026-01-01"],
         ),
     ] = None
+    owners: Annotated[
+        list[str] | None,
+        dg.Resolver.default(
+            description="Whose the assets are: e-mail addresses or `team:name`. With a file of collections it "
+            "stands there.",
+        ),
+    ] = None
     store: Annotated[
         StoreAttributes | None,
         dg.Resolver(
@@ -168,13 +175,15 @@ class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
         )
 
     def _catalog(self, place: Path) -> Catalog:
+        whole = {key: value for key in ("start", "owners") if (value := getattr(self, key)) is not None}
         if isinstance(self.collections, str):
-            if self.start:
+            if whole:
                 raise ConfigurationError(
-                    str(place), "has `start` beside the path of a collections file", "Move it into that file."
+                    str(place),
+                    f"has {' and '.join(f'`{key}`' for key in whole)} beside the path of a collections file",
+                    "Move it into that file.",
                 )
             return load_catalog((place if place.is_dir() else place.parent) / self.collections)
-        whole = {"start": self.start} if self.start else {}
         return parse_catalog({**whole, "collections": self.collections}, str(place))
 
     def _resources(self) -> dict[str, Any]:
