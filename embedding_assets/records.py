@@ -134,6 +134,8 @@ def clean_metadata(metadata: Mapping[str, Any]) -> Metadata:
             raise ValueError("a metadata key is not a non-empty text")
         if key.startswith((RESERVED_PREFIX, "chroma:")):
             raise ValueError(f"metadata key {key!r} is reserved")
+        if key.startswith(("#", "$")):
+            raise ValueError(f"metadata key {key!r} begins with {key[0]!r}, which ChromaDB refuses")
         if isinstance(value, str):
             clean[key] = _sound_text(value, f"metadata {key!r}")
         elif isinstance(value, bool):
@@ -143,9 +145,10 @@ def clean_metadata(metadata: Mapping[str, Any]) -> Metadata:
                 raise ValueError(f"metadata {key!r} is beyond 64 bits")
             clean[key] = value
         elif isinstance(value, float):
-            if not math.isfinite(value):
+            rounded = float(f"{value:.15g}")
+            if not math.isfinite(rounded):
                 raise ValueError(f"metadata {key!r} is {value}, which ChromaDB cannot hold")
-            clean[key] = float(f"{value:.15g}")
+            clean[key] = rounded
         else:
             raise ValueError(
                 f"metadata {key!r} is of type {type(value).__name__}; ChromaDB holds text, numbers and true/false"

@@ -23,7 +23,7 @@ TOPIC_PREFIX = "persistent://default/default/"
 ADD, UPDATE, UPSERT, DELETE = range(4)
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
-_MAX_SAFE_INTEGER = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1
 _POWERS = [float(f"1e{n}") for n in range(309)]
 
 
@@ -226,7 +226,7 @@ def log_metadata(connection: sqlite3.Connection, seq: int) -> dict[str, Scalar |
     for key, value in values.items():
         if isinstance(value, (list, dict)):
             raise unknown_value(key)
-        if isinstance(value, int) and abs(value) > _MAX_SAFE_INTEGER:
+        if isinstance(value, int) and not -_MAX_INTEGER - 1 <= value <= _MAX_INTEGER:
             raise ValueError(f"log row {seq} holds a number beyond 64 bits")
         if key == DOCUMENT_KEY and not isinstance(value, str):
             raise ValueError(f"log row {seq} holds a document that is no text")
