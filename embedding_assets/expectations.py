@@ -52,7 +52,7 @@ class Quality(Strict):
     near_duplicate_share: float | None = Field(default=None, ge=0, le=1)
     near_distance: float = Field(default=0.02, gt=0, le=1)
     norm: tuple[float, float] | None = None
-    centroid_shift: float | None = Field(default=0.25, gt=0)
+    centroid_shift: float | None = Field(default=0.15, gt=0)
 
     @field_validator("norm")
     @classmethod

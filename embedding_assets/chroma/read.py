@@ -41,7 +41,15 @@ from embedding_assets.chroma.sqlite_reader import (
 from embedding_assets.errors import CorruptedError
 from embedding_assets.records import RESERVED_KEYS, Metadata, Origin, RecordBatch, Vectors
 
-__all__ = ["UnknownFormatError", "as_cosine_gives", "read_ids", "read_origins", "read_records"]
+__all__ = [
+    "UnknownFormatError",
+    "VectorReader",
+    "as_cosine_gives",
+    "read_ids",
+    "read_origins",
+    "read_records",
+    "reading",
+]
 
 _REMEDY = "Quarantine it and build it again"
 
@@ -60,9 +68,9 @@ def read_records(folder: Path, collection: str | None = None, rows: int = 5000) 
         UnknownFormatError: not the format of chromadb 1.5.9, or a metadata value is a list; use chromadb itself.
         CorruptedError: the files contradict one another, with the reason.
     """
-    with _reading(folder) as connection:
+    with reading(folder) as connection:
         chosen = choose(read_collections(connection), collection)
-        reader = _VectorReader(connection, folder, chosen)
+        reader = VectorReader(connection, folder, chosen)
         count = 0
         for ids, metadatas in _pages(connection, chosen, rows):
             documents = [split_document(values) for values in metadatas]
@@ -78,7 +86,7 @@ def read_records(folder: Path, collection: str | None = None, rows: int = 5000) 
 
 def read_ids(folder: Path, collection: str | None = None) -> list[str]:
     """The ids of all records, in the order of `collection.get`; raises as `read_records`, reads no vector."""
-    with _reading(folder) as connection:
+    with reading(folder) as connection:
         chosen = choose(read_collections(connection), collection)
         return [record_id for ids, _ in _pages(connection, chosen, 50_000, keys=()) for record_id in ids]
 
@@ -87,7 +95,7 @@ def read_origins(
     folder: Path, collection: str | None = None, rows: int = 50_000
 ) -> Iterator[tuple[list[str], list[Origin]]]:
     """The ids with their origins, in the order of `collection.get`; raises as `read_records`, reads no vector."""
-    with _reading(folder) as connection:
+    with reading(folder) as connection:
         chosen = choose(read_collections(connection), collection)
         for ids, metadatas in _pages(connection, chosen, rows, keys=RESERVED_KEYS):
             yield ids, [Origin.of(values) for values in metadatas]
@@ -107,7 +115,8 @@ def as_cosine_gives(raw: Vectors) -> Vectors:
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
+def reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a database of the known format; what contradicts itself inside it becomes a CorruptedError."""
     try:
         connection = connect(folder)
         try:
@@ -193,7 +202,7 @@ def _new_metadata(connection: sqlite3.Connection, seqs: list[int], keys: tuple[s
     return values
 
 
-class _VectorReader:
+class VectorReader:
     """Finds vectors by record id, in the HNSW files or in the log."""
 
     def __init__(self, connection: sqlite3.Connection, folder: Path, collection: Collection) -> None:

@@ -8,6 +8,7 @@
 {collection}/snapshot/timestamped/{version}/...              ChromaDB files; manifest.json last
 {collection}/snapshot/log/{generation}.json                  the commits
 {collection}/snapshot/latest-pointer.txt                     the current version's id
+{collection}/snapshot/report/{version}/...                   its numbers, pictures and page; statistics.json last
 {collection}/quarantine/{kind}/{name}/...                    what was found corrupted; report.json last
 """
 
@@ -100,6 +101,11 @@ def commit_log(collection: str, generation: int | None = None) -> str:
 def pointer(collection: str) -> str:
     """Key of the pointer."""
     return f"{collection}/snapshot/latest-pointer.txt"
+
+
+def report(collection: str, version: str) -> str:
+    """Folder of a snapshot's report."""
+    return f"{collection}/snapshot/report/{version}"
 
 
 def legacy_name(folder: str) -> str:

@@ -1,0 +1,98 @@
+"""Reads some records of a database, chosen at random: what a look at a collection needs, whatever its size."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedding_assets.chroma.read import VectorReader, read_records, reading
+from embedding_assets.chroma.replay import pending_changes
+from embedding_assets.chroma.sqlite_reader import (
+    Collection,
+    choose,
+    read_collections,
+    split_document,
+    stored_value,
+)
+from embedding_assets.records import Metadata, RecordBatch
+
+_AT_ONCE = 500  # values in one query
+
+
+def read_sample(folder: Path, collection: str | None, most: int, seed: int) -> tuple[int, RecordBatch]:
+    """How many records there are, and at most so many of them, as `read_records` gives them.
+
+    Only ids are gone through one by one; vectors and metadata are read of the sample alone. A database whose log holds
+    what its tables lack is read as a whole.
+
+    Args:
+        folder: the database; nothing is written there.
+        collection: its name; may be left out where there is only one.
+        most: records wanted; all of them, if there are no more.
+        seed: equal seeds give equal samples of equal databases.
+
+    Raises:
+        UnknownFormatError, CorruptedError: as `read_records`.
+    """
+    rng = np.random.default_rng(seed)
+    with reading(folder) as connection:
+        chosen = choose(read_collections(connection), collection)
+        changes = pending_changes(connection, chosen)
+        if not (changes.removed or changes.changed or changes.added):
+            return _sample_of_tables(connection, folder, chosen, most, rng)
+    return _sample_of_all(folder, collection, most, rng)
+
+
+def _sample_of_tables(
+    connection: sqlite3.Connection, folder: Path, collection: Collection, most: int, rng: np.random.Generator
+) -> tuple[int, RecordBatch]:
+    rows = connection.execute(
+        "SELECT id FROM embeddings NOT INDEXED WHERE segment_id = ?", (collection.metadata_segment,)
+    )
+    offsets = np.fromiter((row[0] for row in rows), dtype=np.int64)
+    wanted = np.sort(rng.choice(offsets, size=min(most, len(offsets)), replace=False)).tolist()
+    ids = dict(_by_offset(connection, "SELECT id, embedding_id FROM embeddings WHERE id IN", wanted))
+    metadatas: dict[int, Metadata] = {offset: {} for offset in wanted}
+    query = "SELECT id, key, string_value, int_value, float_value, bool_value FROM embedding_metadata WHERE id IN"
+    for offset, key, *values in _by_offset(connection, query, wanted):
+        metadatas[offset][key] = stored_value(key, *values)
+    documents = [split_document(metadatas[offset]) for offset in wanted]
+    names = [ids[offset] for offset in wanted]
+    vectors = VectorReader(connection, folder, collection).vectors(names)
+    return len(offsets), RecordBatch(names, vectors, documents, [metadatas[offset] for offset in wanted])
+
+
+def _by_offset(connection: sqlite3.Connection, query: str, offsets: list[int]) -> list[Any]:
+    found: list[Any] = []
+    for start in range(0, len(offsets), _AT_ONCE):
+        some = offsets[start : start + _AT_ONCE]
+        found += connection.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
+    return found
+
+
+def _sample_of_all(
+    folder: Path, collection: str | None, most: int, rng: np.random.Generator
+) -> tuple[int, RecordBatch]:
+    """Each record draws a lot; the lowest are kept."""
+    count = 0
+    kept: RecordBatch | None = None
+    lots = np.empty(0)
+    for batch in read_records(folder, collection):
+        count += len(batch)
+        lots = np.concatenate([lots, rng.random(len(batch))])
+        together = batch if kept is None else _joined(kept, batch)
+        lowest = np.sort(np.argsort(lots)[:most])
+        kept, lots = together.take(lowest.tolist()), lots[lowest]
+    return count, kept or RecordBatch([], np.empty((0, 0), np.float32), [], [])
+
+
+def _joined(one: RecordBatch, other: RecordBatch) -> RecordBatch:
+    return RecordBatch(
+        [*one.ids, *other.ids],
+        np.concatenate([one.embeddings, other.embeddings]),
+        [*one.documents, *other.documents],
+        [*one.metadatas, *other.metadatas],
+    )

@@ -1,0 +1,262 @@
+"""What a sample of a collection says of the whole, in numbers that are small enough to be kept of every version."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from embedding_assets.insight.projection import Matrix
+from embedding_assets.records import RESERVED_PREFIX, RecordBatch
+
+FORMAT = 1
+BINS = 40  # of the histograms of cosine distances, from 0 to 2
+_PAIRS = 20_000
+_MOST_KEYS = 40
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What searches of the whole index gave, where it was examined.
+
+    Attributes:
+        searches, found: records that were searched for by their own vector, and those that were found.
+        recall: which part of the ten nearest the searches gave.
+        duplicates: which part of all records repeats the very vector of another one.
+        unreachable: which part of the index no search can come to.
+    """
+
+    searches: int
+    found: int
+    recall: float | None
+    duplicates: float
+    unreachable: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """A record as it may be shown: its text cut, its own metadata as words, cut likewise."""
+
+    id: str
+    text: str
+    metadata: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The numbers of one version. Distances are cosine distances, from 0 to 2, whatever the collection's own is.
+
+    Attributes:
+        collection, version, parent, generation, committed_at: which version, made from which one.
+        model, distance, dimension: what its vectors are.
+        count: its records; `sampled` of them were looked at, and all that follows is about these.
+        broken: vectors with a component that is no number.
+        zero: vectors of length 0.
+        norms: the least, 1st percentile, median, 99th percentile and greatest length of the others.
+        empty: records without text.
+        same_text: records whose text another one of the sample has, too.
+        duplicates: which part of the records repeats the very vector of another one: of the whole collection where
+            it was examined, else of the sample, which knows fewer.
+        near: records with another one of the sample, not the same, nearer than `near_distance`.
+        text_chars: 10th percentile, median and 90th percentile of the texts' lengths.
+        centroid: the mean vector, of unit vectors where the distance is cosine.
+        spread: the root of the mean square distance from it.
+        pairs, nearest: histograms of the distances of random pairs, and of each record to its nearest other one.
+        metadata_keys: which part of the records has which key; the 40 most common ones.
+        searched: of the whole index; None where it was not examined.
+        examples: records that may be shown.
+    """
+
+    collection: str
+    version: str
+    parent: str | None
+    generation: int
+    committed_at: str
+    model: str
+    distance: str
+    dimension: int
+    count: int
+    sampled: int
+    broken: int
+    zero: int
+    norms: tuple[float, ...]
+    empty: int
+    same_text: int
+    duplicates: float
+    near: int
+    near_distance: float
+    text_chars: tuple[float, ...]
+    centroid: tuple[float, ...]
+    spread: float
+    pairs: tuple[int, ...]
+    nearest: tuple[int, ...]
+    metadata_keys: dict[str, float]
+    searched: Searched | None
+    examples: tuple[Example, ...] = ()
+    format: int = FORMAT
+
+    def share(self, records: int) -> float:
+        """So many of the sampled records as a part of 1."""
+        return records / self.sampled if self.sampled else 0.0
+
+    def to_bytes(self) -> bytes:
+        """As it is stored."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Statistics:
+        """The inverse of `to_bytes`; ValueError for anything else."""
+        try:
+            raw: dict[str, Any] = orjson.loads(data)
+            if raw["format"] != FORMAT:
+                raise ValueError(f"its format is {raw['format']!r}; this version reads {FORMAT}")
+            found = {field.name: raw[field.name] for field in fields(cls)}
+            for name in ("norms", "text_chars", "centroid", "pairs", "nearest"):
+                found[name] = tuple(found[name])
+            if found["searched"] is not None:
+                found["searched"] = Searched(**found["searched"])
+            found["examples"] = tuple(Example(**one) for one in found["examples"])
+            return cls(**found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"these are no statistics: {error!r}") from error
+
+
+def measure(
+    sample: RecordBatch,
+    *,
+    count: int,
+    near_distance: float,
+    searched: Searched | None,
+    about: Mapping[str, Any],
+    shown: int = 0,
+    text_chars: int = 0,
+) -> Statistics:
+    """The numbers of a sample.
+
+    Args:
+        sample: some records, chosen at random.
+        count: how many there are in all.
+        near_distance: nearer than this, two records count as nearly the same.
+        searched: what an examination of the whole index found.
+        about: the fields of `Statistics` that say which version it is, and of what kind its vectors are.
+        shown: how many records may be shown.
+        text_chars: where their texts are cut.
+    """
+    vectors = np.asarray(sample.embeddings, dtype=np.float64).reshape(len(sample), -1)
+    sound = np.isfinite(vectors).all(axis=1)
+    lengths = np.linalg.norm(vectors[sound], axis=1)
+    used = vectors[sound][lengths > 0]
+    units = used / np.linalg.norm(used, axis=1, keepdims=True)
+    centred = units if about["distance"] == "cosine" else used
+    centroid = centred.mean(axis=0) if len(centred) else np.zeros(vectors.shape[1])
+    spread = math.sqrt(float(np.mean(np.sum((centred - centroid) ** 2, axis=1)))) if len(centred) else 0.0
+    texts = Counter(text for text in sample.documents if text.strip())
+    keys = Counter(key for values in sample.metadatas for key in values if not key.startswith(RESERVED_PREFIX))
+    nearest = nearest_distances(units)
+    return Statistics(
+        **about,
+        count=count,
+        sampled=len(sample),
+        broken=int((~sound).sum()),
+        zero=int((lengths == 0).sum()),
+        norms=_percentiles(lengths[lengths > 0], (0, 1, 50, 99, 100)),
+        empty=sum(not text.strip() for text in sample.documents),
+        same_text=sum(times for times in texts.values() if times > 1),
+        duplicates=searched.duplicates if searched else repeated_share(sample.embeddings),
+        near=int(((nearest > _SAME) & (nearest < near_distance)).sum()),
+        near_distance=near_distance,
+        text_chars=_percentiles(np.asarray([len(text) for text in sample.documents]), (10, 50, 90)),
+        centroid=tuple(float(f"{x:.7g}") for x in centroid),
+        spread=spread,
+        pairs=_histogram(_pair_distances(units)),
+        nearest=_histogram(nearest),
+        metadata_keys={key: times / len(sample) for key, times in sorted(keys.most_common(_MOST_KEYS))},
+        searched=searched,
+        examples=tuple(example_of(sample, row, text_chars) for row in range(min(shown, len(sample)))),
+    )
+
+
+def example_of(sample: RecordBatch, row: int, text_chars: int) -> Example:
+    """One record as it may be shown; of reserved metadata nothing."""
+    own = {key: value for key, value in sample.metadatas[row].items() if not key.startswith(RESERVED_PREFIX)}
+    metadata = ", ".join(f"{key}={value}" for key, value in sorted(own.items()))
+    return Example(sample.ids[row], cut(sample.documents[row], text_chars), cut(metadata, text_chars))
+
+
+def cut(text: str, chars: int) -> str:
+    """A text on one line, and no longer than this."""
+    plain = " ".join(text.split())
+    return plain if len(plain) <= chars else f"{plain[: max(chars - 1, 0)]}…"[:chars]
+
+
+_SAME = 1e-6  # nearer than rounding tells apart: the same vector
+
+
+def repeated_share(vectors: npt.NDArray[np.floating]) -> float:
+    """Which part of vectors stands in the set already; as `chroma.search_probe` counts it for the whole."""
+    return 1 - len(np.unique(vectors, axis=0)) / len(vectors) if len(vectors) else 0.0
+
+
+def nearest_distances(units: Matrix) -> npt.NDArray[np.float64]:
+    """Each unit vector's cosine distance to the nearest one that is not the same; shape (n,); 2 where there is none."""
+    found = np.full(len(units), 2.0)
+    for start in range(0, len(units), 500):
+        distances = 1 - units[start : start + 500] @ units.T
+        distances[distances <= _SAME] = 2.0
+        found[start : start + 500] = distances.min(axis=1)
+    return found
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far the centre of the vectors moved from one version to the next, in parts of the spread.
+
+    Attributes:
+        moved: what was measured between two samples.
+        by_chance: what two samples of one collection are apart.
+        beyond_chance: what is left; 0 where chance explains all of it.
+    """
+
+    moved: float
+    by_chance: float
+    beyond_chance: float
+
+
+def centroid_shift(now: Statistics, before: Statistics) -> Shift:
+    """How far the centre moved; ValueError for vectors that cannot be compared.
+
+    The mean of m records of a collection with the spread s is about s / sqrt(m) off the mean of all, in a direction of
+    its own, so that squares add up.
+    """
+    if (now.model, now.dimension, now.distance) != (before.model, before.dimension, before.distance):
+        raise ValueError(f"{before.version} is of another model, dimension or distance")
+    spread = max(now.spread, before.spread)
+    if not spread or not now.sampled or not before.sampled:
+        return Shift(0.0, 0.0, 0.0)
+    moved = float(np.linalg.norm(np.asarray(now.centroid) - np.asarray(before.centroid))) / spread
+    chance = math.sqrt(1 / now.sampled + 1 / before.sampled)
+    return Shift(moved, chance, math.sqrt(max(0.0, moved**2 - chance**2)))
+
+
+def _pair_distances(units: Matrix) -> npt.NDArray[np.float64]:
+    if len(units) < 2:
+        return np.empty(0)
+    rng = np.random.default_rng(0)
+    one = rng.integers(0, len(units), _PAIRS)
+    other = (one + rng.integers(1, len(units), _PAIRS)) % len(units)
+    return np.asarray(1 - np.einsum("ij,ij->i", units[one], units[other]))
+
+
+def _histogram(distances: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    counts, _ = np.histogram(np.clip(distances, 0, 2), bins=BINS, range=(0.0, 2.0))
+    return tuple(int(n) for n in counts)
+
+
+def _percentiles(values: npt.NDArray[Any], at: tuple[int, ...]) -> tuple[float, ...]:
+    return tuple(float(x) for x in np.percentile(values, at)) if len(values) else ()

@@ -1,0 +1,209 @@
+"""The report of a snapshot: numbers, pictures and a page beside it in the store, made once of every version.
+
+{collection}/snapshot/report/{version}/{map,growth,health}.png, index.html, and statistics.json, which is written last.
+It is made of a sample, after the commit, and nothing depends on it: what goes wrong with it harms no snapshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.reports import Examination
+from embedding_assets.chroma.sample import read_sample
+from embedding_assets.errors import ObjectMissingError
+from embedding_assets.insight.charts import Point, growth_picture, health_picture, map_picture
+from embedding_assets.insight.colouring import choose_colouring
+from embedding_assets.insight.page import render_page
+from embedding_assets.insight.projection import nearest, principal_axes, project
+from embedding_assets.insight.statistics import Searched, Statistics, cut, measure
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.vectorstore.commit import Commit, head, load_commit, load_snapshot
+from embedding_assets.vectorstore.manifest import Manifest
+from embedding_assets.vectorstore.transfer import at_once, download_files
+
+SAMPLE = 2000  # records; what is said of parts of a collection is right to one or two hundredths
+PICTURES = ("map", "growth", "health")
+PAGE, STATISTICS = "index.html", "statistics.json"
+_COMMITS = 100  # the newest ones, in the picture of growth
+_AXES, _NEIGHBOURS = 50, 10
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of one version.
+
+    Attributes:
+        statistics: its numbers.
+        pictures: PNG files by name; what could not be drawn is missing.
+        folder: where it is in the store.
+    """
+
+    statistics: Statistics
+    pictures: Mapping[str, bytes] = field(repr=False)
+    folder: str
+
+    @property
+    def page(self) -> str:
+        """The key of the page."""
+        return f"{self.folder}/{PAGE}"
+
+
+def current_report(
+    store: ObjectStore, spec: CollectionSpec, scratch: Path, log: Log = lambda message: None
+) -> Report | None:
+    """The report of the current snapshot, made now if it is not there; None where there is no snapshot.
+
+    Args:
+        store, spec: the collection.
+        scratch: an existing folder on a disk with room for the snapshot; left as it was.
+        log: told of pictures that could not be drawn.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+        CorruptedError: the snapshot is not what its manifest says.
+        UnknownFormatError: its files are of another version of chromadb than the direct readers know.
+    """
+    commit = head(store, spec.name)
+    if commit is None or commit.version is None:
+        return None
+    found = read_report(store, spec.name, commit.version)
+    if found is not None:
+        return found
+    manifest = load_snapshot(store, spec.name, commit)
+    with TemporaryDirectory(prefix="report-", dir=scratch) as folder:
+        download_files(store, manifest, Path(folder) / "snapshot")
+        return make_report(store, spec, commit, manifest, Path(folder) / "snapshot", log=log)
+
+
+def read_report(store: ObjectStore, collection: str, version: str) -> Report | None:
+    """The report of a version as it is in the store; None where there is none, or none that can be understood."""
+    statistics = read_statistics(store, collection, version)
+    if statistics is None:
+        return None
+    folder = layout.report(collection, version)
+    pictures = {}
+    for name in PICTURES:
+        with contextlib.suppress(ObjectMissingError):
+            pictures[name] = store.get(f"{folder}/{name}.png")
+    return Report(statistics, pictures, folder)
+
+
+def read_statistics(store: ObjectStore, collection: str, version: str) -> Statistics | None:
+    """The numbers of a version; None where there are none, or none that can be understood."""
+    try:
+        return Statistics.from_bytes(store.get(f"{layout.report(collection, version)}/{STATISTICS}"))
+    except (ObjectMissingError, ValueError):
+        return None
+
+
+def make_report(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    commit: Commit,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    examined: Examination | None = None,
+    log: Log = lambda message: None,
+) -> Report:
+    """Make the report of a committed snapshot and put it into the store.
+
+    Args:
+        store, spec, commit, manifest: the snapshot.
+        folder: a copy of it on the disk, which is only read.
+        examined: what an examination of all of it found, where there was one.
+        log: told of pictures that could not be drawn.
+    """
+    count, sample = read_sample(folder, spec.name, SAMPLE, seed=int(manifest.digest[:8], 16))
+    shown = spec.preview.records
+    statistics = measure(
+        sample,
+        count=count,
+        near_distance=spec.quality.near_distance,
+        searched=_searched(examined),
+        about=_about(commit, manifest),
+        shown=shown,
+        text_chars=spec.preview.text_chars,
+    )
+    sound = np.flatnonzero(np.isfinite(sample.embeddings).all(axis=1)).tolist()
+    drawn = sample.take(sound)
+    places = project(drawn.embeddings) if len(drawn) else np.empty((0, 2))
+    near = (
+        nearest(principal_axes(drawn.embeddings, _AXES), min(_NEIGHBOURS, len(drawn) - 1)) if len(drawn) > 1 else None
+    )
+    colouring = choose_colouring(drawn.metadatas, near, spec.preview.colour_by, choose=bool(shown))
+    growth = growth_points(store, spec.name, commit)
+    pictures = _drawn(
+        {
+            "map": lambda: map_picture(statistics, places, colouring),
+            "growth": lambda: growth_picture(statistics, growth),
+            "health": lambda: health_picture(statistics),
+        },
+        log,
+    )
+    texts = [f"{i}: {cut(text, spec.preview.text_chars)}" for i, text in zip(drawn.ids, drawn.documents, strict=True)]
+    facts = [("parent", manifest.parent or "none"), ("deltas", f"{len(manifest.deltas):,}")]
+    page = render_page(statistics, pictures, places, colouring, texts if shown else (), facts)
+    report = Report(statistics, pictures, layout.report(spec.name, manifest.id))
+    for name, data in (*((f"{name}.png", data) for name, data in pictures.items()), (PAGE, page)):
+        _put(store, f"{report.folder}/{name}", data)
+    _put(store, f"{report.folder}/{STATISTICS}", statistics.to_bytes())
+    return report
+
+
+def growth_points(store: ObjectStore, collection: str, commit: Commit) -> Sequence[Point]:
+    """How many records there were since when, by the newest commits up to this one, the oldest first."""
+    generations = range(max(1, commit.generation - _COMMITS + 1), commit.generation)
+    before = at_once(lambda generation: load_commit(store, collection, generation), generations, threads=16)
+    return [
+        Point(datetime.fromisoformat(one.committed_at), one.count)
+        for one in [*before, commit]
+        if one is not None and one.committed_at
+    ]
+
+
+def _drawn(pictures: Mapping[str, Callable[[], bytes]], log: Log) -> dict[str, bytes]:
+    done = {}
+    for name, draw in pictures.items():
+        try:
+            done[name] = draw()
+        except Exception as error:  # a library that cannot draw it is no reason to fail
+            log(f"the picture of the {name} could not be drawn: {type(error).__name__}: {error}")
+    return done
+
+
+def _put(store: ObjectStore, key: str, data: bytes) -> None:
+    # Another run that made the same report made it of the same records.
+    with contextlib.suppress(ObjectExistsError):
+        store.put_new(key, data)
+
+
+def _searched(examined: Examination | None) -> Searched | None:
+    if examined is None:
+        return None
+    return Searched(examined.sampled, examined.found, examined.recall, examined.repeated, examined.unreachable)
+
+
+def _about(commit: Commit, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "collection": manifest.collection,
+        "version": manifest.id,
+        "parent": manifest.parent,
+        "generation": commit.generation,
+        "committed_at": commit.committed_at,
+        "model": manifest.model,
+        "distance": manifest.distance,
+        "dimension": manifest.dimension,
+    }
