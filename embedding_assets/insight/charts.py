@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # An image in Dagster's event log is a text of at most 50 kB, and Base64 makes four characters of three bytes.
 MOST_BYTES = 37_000
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 GREY = "#8a8a8a"
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 _SIZES = ((120, 128), (110, 64), (100, 32), (80, 32), (64, 16), (48, 16), (32, 8))  # dots per inch, colours
@@ -53,7 +53,7 @@ def map_picture(statistics: Statistics, places: Matrix, colouring: Colouring, *,
             drawn = axes.scatter(*places.T, s=10, c=colouring.numbers, cmap="cividis", linewidths=0, alpha=0.85)
             figure.colorbar(drawn, ax=axes, shrink=0.75, pad=0.02).set_label(colouring.field)
         else:
-            _draw_groups(axes, places, colouring)
+            _draw_groups(figure, axes, places, colouring)
         said = f"{statistics.count:,} records" if statistics.count == 1 or statistics.count else "no record"
         if statistics.sampled < statistics.count:
             said = f"{statistics.sampled:,} of {said}, chosen at random"
@@ -63,7 +63,7 @@ def map_picture(statistics: Statistics, places: Matrix, colouring: Colouring, *,
     return _png(draw, (7.2, 5.2), most)
 
 
-def _draw_groups(axes: Any, places: Matrix, colouring: Colouring) -> None:
+def _draw_groups(figure: Figure, axes: Any, places: Matrix, colouring: Colouring) -> None:
     groups = colouring.groups if colouring.groups is not None else np.zeros(len(places), dtype=np.intp)
     labels = colouring.labels or ("",)
     for number in reversed(range(len(labels))):  # the largest group last, so that its points do not hide small ones
@@ -84,15 +84,14 @@ def _draw_groups(axes: Any, places: Matrix, colouring: Colouring) -> None:
         )
     if colouring.labels:
         handles, names = axes.get_legend_handles_labels()
-        axes.legend(
+        figure.legend(
             handles[::-1],
             names[::-1],
             title=colouring.field,
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1),
+            loc="outside right upper",
             frameon=False,
             fontsize=8,
-            markerscale=1.8,
+            markerscale=1.6,
             alignment="left",
         )
 

@@ -86,7 +86,8 @@ def _map(pictures: Mapping[str, bytes], places: Matrix, colouring: Colouring, te
     if not texts or colouring.numbers is not None:
         return _image(pictures["map"], "Map") if "map" in pictures else "<p>There is no map of this version.</p>"
     circles = []
-    for place, text, colour in zip(places, texts, _colours(colouring, len(places)), strict=True):
+    points = zip(places, texts, _colours(colouring, len(places)), strict=True)
+    for place, text, colour in sorted(points, key=lambda point: point[2] != GREY):  # grey does not hide what has a name
         x, y = (_SIDE / 2 * (1 + 0.96 * float(place[0])), _SIDE / 2 * (1 - 0.96 * float(place[1])))
         circles.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{escape(text)}</title></circle>'

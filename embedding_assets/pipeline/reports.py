@@ -27,6 +27,7 @@ from embedding_assets.insight.projection import nearest, principal_axes, project
 from embedding_assets.insight.statistics import Searched, Statistics, cut, measure
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.vectorstore.cache import Cache
 from embedding_assets.vectorstore.commit import Commit, head, load_commit, load_snapshot
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import at_once, download_files
@@ -61,13 +62,21 @@ class Report:
 
 
 def current_report(
-    store: ObjectStore, spec: CollectionSpec, scratch: Path, log: Log = lambda message: None
+    store: ObjectStore,
+    spec: CollectionSpec,
+    scratch: Path,
+    *,
+    cache_folder: Path | None = None,
+    examined: tuple[str, Examination] | None = None,
+    log: Log = lambda message: None,
 ) -> Report | None:
     """The report of the current snapshot, made now if it is not there; None where there is no snapshot.
 
     Args:
         store, spec: the collection.
         scratch: an existing folder on a disk with room for the snapshot; left as it was.
+        cache_folder: where a compaction on this machine may have left a copy.
+        examined: what an examination of all of a version found, and of which one.
         log: told of pictures that could not be drawn.
 
     Raises:
@@ -83,8 +92,10 @@ def current_report(
         return found
     manifest = load_snapshot(store, spec.name, commit)
     with TemporaryDirectory(prefix="report-", dir=scratch) as folder:
-        download_files(store, manifest, Path(folder) / "snapshot")
-        return make_report(store, spec, commit, manifest, Path(folder) / "snapshot", log=log)
+        cached = Cache(cache_folder, store, spec.name).places(manifest.id)[:1] if cache_folder else ()
+        download_files(store, manifest, Path(folder) / "snapshot", cached)
+        known = examined[1] if examined and examined[0] == manifest.id else None
+        return make_report(store, spec, commit, manifest, Path(folder) / "snapshot", examined=known, log=log)
 
 
 def read_report(store: ObjectStore, collection: str, version: str) -> Report | None:

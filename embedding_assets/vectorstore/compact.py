@@ -14,7 +14,7 @@ from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import MergeFailedError, merge_in_child
-from embedding_assets.chroma.reports import MergeReport
+from embedding_assets.chroma.reports import Examination, MergeReport
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.errors import CommitConflictError, ConfigurationError, CorruptedError
 from embedding_assets.store import layout
@@ -78,6 +78,7 @@ class Compaction:
         damages: what turned out corrupted and was moved aside, with the reasons.
         adoptions: what became of legacy data.
         traffic: what was moved over the network for it, and what the cache spared.
+        examined: what the proof of the new snapshot found: recall, duplicates and so on.
     """
 
     manifest: Manifest | None
@@ -88,6 +89,7 @@ class Compaction:
     damages: tuple[Damage, ...] = ()
     adoptions: tuple[Adoption, ...] = ()
     traffic: Traffic = NO_TRAFFIC
+    examined: Examination | None = None
 
 
 def plan_compaction(store: ObjectStore, collection: str, *, rebuild: bool = False) -> CompactionPlan:
@@ -206,7 +208,8 @@ def compact(
             base = gathered.base.id if gathered.base else None
             traffic += Traffic(uploaded=done[0].size)
             deltas = tuple(gathered.deltas)
-            return Compaction(*done, deltas, lost, base, tuple(damages), tuple(adoptions), traffic)
+            manifest, merged, examined = done
+            return Compaction(manifest, merged, deltas, lost, base, tuple(damages), tuple(adoptions), traffic, examined)
         lost += 1
         log(f"another writer committed generation {gathered.generation} first; starting again from its snapshot")
     raise CommitConflictError(
@@ -222,7 +225,7 @@ def _merge_and_commit(
     work: Path,
     log: Log,
     cache: Cache | None,
-) -> tuple[Manifest, MergeReport] | None:
+) -> tuple[Manifest, MergeReport, Examination] | None:
     """The one merge; None where another writer's commit came first."""
     base, deltas = gathered.base, gathered.deltas
     for manifest in [*([base] if base else []), *deltas]:
@@ -262,7 +265,7 @@ def _merge_and_commit(
         cache.keep(version, folder)
     repair_pointer(store, spec.name)
     log(f"committed {version}")
-    return manifest, merged
+    return manifest, merged, examined
 
 
 class _folder:

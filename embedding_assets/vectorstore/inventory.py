@@ -77,6 +77,7 @@ class Inventory:
         legacy_deltas: any other folder below `delta/` with a ChromaDB database, however deep; none has a manifest.
         snapshots, unfinished_snapshots: versions with and without a manifest, committed or not.
         legacy_snapshots: other databases below `snapshot/`.
+        reports: of versions, whether these are still there or not.
         commits: the entries of the log.
         pointer: None where there is none.
         quarantined: entries of the quarantine.
@@ -91,6 +92,7 @@ class Inventory:
     snapshots: tuple[StoredFolder, ...]
     unfinished_snapshots: tuple[StoredFolder, ...]
     legacy_snapshots: tuple[StoredFolder, ...]
+    reports: tuple[StoredFolder, ...]
     commits: tuple[StoredObject, ...]
     pointer: StoredObject | None
     quarantined: tuple[StoredFolder, ...]
@@ -133,6 +135,7 @@ def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
     deltas: dict[tuple[str, str], list[StoredObject]] = {}
     snapshots: dict[str, list[StoredObject]] = {}
     landings: dict[tuple[str, str, str], list[StoredObject]] = {}
+    reports: dict[str, list[StoredObject]] = {}
     quarantined: dict[tuple[str, str], list[StoredObject]] = {}
     others: dict[str, list[StoredObject]] = {"delta": [], "snapshot": []}
     commits, strays, pointer = [], [], None
@@ -142,6 +145,8 @@ def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
                 deltas.setdefault((day, delta_id), []).append(item)
             case ["snapshot", "timestamped", version, _, *_] if layout.generation_of(version) is not None:
                 snapshots.setdefault(version, []).append(item)
+            case ["snapshot", "report", version, _] if layout.generation_of(version) is not None:
+                reports.setdefault(version, []).append(item)
             case ["snapshot", "log", name] if _COMMIT.fullmatch(name):
                 commits.append(item)
             case ["snapshot", "latest-pointer.txt"]:
@@ -174,6 +179,7 @@ def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
         tuple(version for version in every_snapshot if version.has(layout.MANIFEST)),
         tuple(version for version in every_snapshot if not version.has(layout.MANIFEST)),
         legacy_snapshots,
+        tuple(StoredFolder(name, layout.report(collection, name), tuple(i)) for name, i in sorted(reports.items())),
         tuple(commits),
         pointer,
         tuple(

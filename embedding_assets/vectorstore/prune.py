@@ -21,7 +21,7 @@ GRACE = timedelta(hours=24)
 KEEP = 5
 
 GarbageKind = Literal[
-    "unfinished delta", "unfinished snapshot", "unfinished landing", "lost race", "old", "write check"
+    "unfinished delta", "unfinished snapshot", "unfinished landing", "lost race", "old", "report", "write check"
 ]
 
 
@@ -95,6 +95,7 @@ def plan_prune(
             kept[one.folder.prefix] = f"{one.kind}, but younger than {grace}"
         else:
             garbage.append(one)
+    garbage += _reports(inventory, {one.folder.prefix for one in garbage})
     return PrunePlan(collection, tuple(garbage), kept, grace, keep)
 
 
@@ -126,6 +127,12 @@ def _unfinished(inventory: Inventory, end: LogEnd) -> list[Garbage]:
         *(Garbage("unfinished landing", f, "it has no manifest") for f in inventory.unfinished_landings),
         *(Garbage("write check", f, "it was only written to see whether it can be") for f in checks),
     ]
+
+
+def _reports(inventory: Inventory, going: set[str]) -> list[Garbage]:
+    """The reports of versions that are gone, or go now."""
+    there = {version.name for version in inventory.snapshots if version.prefix not in going}
+    return [Garbage("report", one, "its snapshot is gone") for one in inventory.reports if one.name not in there]
 
 
 def _lost_races(store: ObjectStore, collection: str, inventory: Inventory, end: LogEnd) -> list[Garbage]:
@@ -171,6 +178,8 @@ def _still(store: ObjectStore, plan: PrunePlan, one: Garbage) -> bool:
     now = list(store.walk(one.folder.prefix)) if one.kind != "write check" else list(one.folder.objects)
     if {(i.key, i.modified) for i in now} - {(i.key, i.modified) for i in one.folder.objects}:
         return False
+    if one.kind == "report":
+        return not store.exists(f"{layout.snapshots(plan.collection, one.folder.name)}/{layout.MANIFEST}")
     if one.kind not in ("old", "lost race"):
         return True
     end = log_end(store, plan.collection)
