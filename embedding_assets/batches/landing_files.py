@@ -108,7 +108,7 @@ def land_lines(
         for name, pieces in sources.items():
             for number, line in lines_of(pieces):
                 answer = parser.parse(line)
-                if _take(landed, answer, f"{name} line {number}") and answer.vector is not None:
+                if _take(landed, answer, name, number) and answer.vector is not None:
                     record_id = answer.custom_id or ""
                     records.add(record_id, answer.vector, *requested[record_id])
     landed.digest = records.digest.hex()
@@ -116,18 +116,18 @@ def land_lines(
     return landed
 
 
-def _take(landed: Landed, answer: Answer, place: str) -> bool:
+def _take(landed: Landed, answer: Answer, source: str, number: int) -> bool:
     """Count one answer; True where its vector is the one that counts."""
     record_id = answer.custom_id
     landed.tokens += answer.tokens
     if record_id is None or record_id not in landed.requested:
         landed.stray += 1
         what = answer.reason if record_id is None else f"{record_id[:_NAME_LENGTH]!r} was not asked for"
-        _remark(landed, f"{place}: {what}")
+        _remark(landed, f"{source} line {number}: {what}")
         return False
     if record_id in landed.accepted:
         landed.repeated += 1
-        _remark(landed, f"{place}: {record_id[:_NAME_LENGTH]!r} had a good line before")
+        _remark(landed, f"{source} line {number}: {record_id[:_NAME_LENGTH]!r} had a good line before")
         return False
     if answer.code != ACCEPTED:
         landed.rejected[record_id] = answer

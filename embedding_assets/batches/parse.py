@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -27,14 +26,14 @@ _KEY: Final = b'"embedding":'
 _MARKED: Final = secrets.token_hex(16)
 _MARK: Final = _MARKED.encode()
 _QUOTED: Final = b'"' + _MARK + b'"'
+_FLOAT: Final = np.dtype("<f4")
 
 # Statuses of one line that say nothing about the record: asking again may well succeed.
 _RETRYABLE_STATUSES = frozenset({401, 403, 408, 409, 425, 429})
 _RETRYABLE_CODES = frozenset({"batch_expired", "batch_cancelled", "rate_limit_exceeded", "server_error"})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What one line says.
 
     Attributes:
@@ -116,10 +115,11 @@ class LineParser:
             if kind == b'"':
                 start += 1
                 end = line.find(b'"', start)
-                vector: Vectors = np.frombuffer(pybase64.b64decode(line[start:end], validate=True), dtype="<f4")
+                raw = pybase64.b64decode(memoryview(line)[start:end], validate=True)
+                vector: Vectors = np.frombuffer(raw, dtype=_FLOAT)
             elif kind == b"[":
                 end = line.find(b"]", start) + 1
-                numbers = self._numbers.parse(line[start:end])
+                numbers = self._numbers.parse(memoryview(line)[start:end])
                 if not isinstance(numbers, simdjson.Array):
                     return line, None
                 # In double precision first, as Python's own reader does: the last bit may hang on it.

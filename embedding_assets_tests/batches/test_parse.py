@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,7 @@ def test_numbers_that_are_cut_out_are_those_that_json_gives(value: str, place: s
     parser = LineParser(SPEC)
     with np.errstate(over="ignore", invalid="ignore"):
         found, plain = parser.parse(raw), parser._read(raw, None)
-    assert replace(found, vector=None) == replace(plain, vector=None)
+    assert found._replace(vector=None) == plain._replace(vector=None)
     assert (found.vector is None) == (plain.vector is None)
     if found.vector is not None and plain.vector is not None:
         assert found.vector.tobytes() == plain.vector.tobytes()
