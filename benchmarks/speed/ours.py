@@ -6,10 +6,14 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import orjson
 
 from benchmarks.speed.isolated import Figures
 from benchmarks.speed.material import DAY, landed, spec_of
+from embedding_assets.batches.landing_files import land_lines
+from embedding_assets.batches.lines import lines_of, pieces_of
+from embedding_assets.batches.parse import LineParser
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import compact
@@ -79,13 +83,21 @@ def read(folder: Path) -> Figures:
     return {"seconds": time.perf_counter() - began, "count": count}
 
 
-def parse(output: Path, asked: Path, folder: Path, dimension: int) -> Figures:
-    """A batch's output file becomes the files of its landing."""
-    from embedding_assets.batches.landing_files import land_lines
+def parse(output: Path, dimension: int) -> Figures:
+    """Every line of a batch's output file parsed and its vector checked."""
+    parser, count = LineParser(spec_of(dimension)), 0
+    began = time.perf_counter()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _, line in lines_of(pieces_of(output)):
+            count += parser.parse(line).vector is not None
+    return {"seconds": time.perf_counter() - began, "count": count}
 
+
+def land(output: Path, asked: Path, folder: Path, dimension: int) -> Figures:
+    """A batch's output file becomes the files of its landing."""
     requested = {name: tuple(value) for name, value in orjson.loads(asked.read_bytes()).items()}
     began = time.perf_counter()
-    made = land_lines(spec_of(dimension), requested, [output], folder)
+    made = land_lines(spec_of(dimension), requested, {"output": pieces_of(output)}, folder)
     return {"seconds": time.perf_counter() - began, "count": len(made.accepted)}
 
 
