@@ -181,6 +181,13 @@ def asked_ids(store: ObjectStore, request: Request) -> pa.Table:
     return read_parquet(store, request.folder, request.ids)
 
 
+def names_of_requests(store: ObjectStore, collection: str, day: str) -> list[str]:
+    """The ids of a cell's requests, each told apart by whether it has a batch: one listing, nothing is read."""
+    keys = [item.key for item in store.walk(layout.requests(collection, day))]
+    sent = [f"{key.split('/')[-2]} sent" for key in keys if key.endswith(f"/{layout.BATCH}")]
+    return sorted([*sent, *(key.split("/")[-2] for key in keys if key.endswith(f"/{layout.REQUEST}"))])
+
+
 def asked_documents(store: ObjectStore, request: Request, folder: Path) -> Path:
     """A request's documents (DOCUMENTS_SCHEMA) as a Parquet file; CorruptedError where they are damaged."""
     return fetch_file(store, request.folder, request.documents, folder / f"{request.request_id}.parquet")

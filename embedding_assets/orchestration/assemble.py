@@ -46,17 +46,20 @@ def build_definitions(
     own = {name: f"{prefix}_{name}" if prefix else name for name in resources}
     names = Names(prefix, **own)
     with warnings.catch_warnings():
-        # Partitioned checks are a preview in Dagster 1.13, and the mapping from cells to collections is a beta. Without
-        # the first one partition masks another's failure; without the second there is no lineage between the two.
+        # Partitioned checks are a preview in Dagster 1.13; the mapping from cells to collections and references to
+        # the code are betas. Without the first one partition masks another's failure; without the second there is no
+        # lineage between the two.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
         checks = build_checks(catalog, names)
-        assets = [
-            build_embedding_requests(catalog, names),
-            build_batch_results(catalog, names),
-            build_deltas(catalog, names),
-            build_snapshots(catalog, names),
-        ]
+        assets = dg.with_source_code_references(
+            [
+                build_embedding_requests(catalog, names),
+                build_batch_results(catalog, names),
+                build_deltas(catalog, names),
+                build_snapshots(catalog, names),
+            ]
+        )
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,

@@ -79,6 +79,7 @@ def test_each_declared_check_is_evaluated_once_passes_and_carries_its_partition(
 
 
 def test_materializing_everything_again_changes_no_object_in_the_store(complete: Deployment) -> None:
+    assert complete.run_compaction().success  # which makes the report of the snapshot
     before = contents(complete.cell.store)
     result = complete.run_cell()
     assert result.success

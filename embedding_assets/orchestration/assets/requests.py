@@ -4,21 +4,25 @@
 import dagster as dg
 
 from embedding_assets.batches.discover import discover
+from embedding_assets.batches.requests import names_of_requests
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.metadata.cells import say_submitted
+from embedding_assets.orchestration.metadata.definitions import asset
+from embedding_assets.orchestration.metadata.values import Stopwatch, data_version, preview_of_batches
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
-from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.cells import submit_cell
 
 
 def build_embedding_requests(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
     """The asset for these collections."""
 
-    @dg.asset(
-        key=names.asset("embedding_requests"),
+    @asset(
+        catalog,
+        names,
+        "embedding_requests",
+        "openai",
         partitions_def=cell_partitions(catalog),
-        group_name=names.group,
-        kinds={"openai"},
         required_resource_keys={names.store, names.api},
     )
     def embedding_requests(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -28,6 +32,7 @@ def build_embedding_requests(catalog: Catalog, names: Names) -> dg.AssetsDefinit
         submitted twice. What expired, cancelled or failed batches left is asked for again. Batches that other
         programs submitted are found and recorded.
         """
+        watch = Stopwatch()
         collection, day = cell_of(context.partition_key)
         store = names.store_in(context)
         spec, objects, client = catalog.get(collection), store.open(), names.api_in(context).client()
@@ -39,34 +44,14 @@ def build_embedding_requests(catalog: Catalog, names: Names) -> dg.AssetsDefinit
         sent = submit_cell(client, objects, spec, day, store.s3_settings())
         if sent.note:
             context.log.info(sent.note)
+        new = [row.batch_id for row in sent.rows if row.action in ("submitted", "adopted") and row.batch_id]
         return dg.MaterializeResult(
+            data_version=data_version(names_of_requests(objects, collection, day)),
             metadata={
-                "submitted_records": sent.count("submitted", "adopted"),
-                "submitted_batches": sum(row.action in ("submitted", "adopted") for row in sent.rows),
-                "deferred_records": sent.count("deferred"),
-                "known_documents": sent.asked_before,
-                "refused_documents": len(sent.refused),
-                "found_batches": len(found.claimed),
-                "unclaimed_batches": len(found.unclaimed),
-                "note": sent.note or "nothing to remark",
-                "batches": table(
-                    [
-                        {
-                            "batch": row.batch_id,
-                            "records": row.count,
-                            "attempt": row.attempt,
-                            "action": row.action,
-                            "reason": row.reason,
-                        }
-                        for row in sent.rows
-                    ],
-                    {"batch": "string", "records": "int", "attempt": "int", "action": "string", "reason": "string"},
-                ),
-                "refused": table(
-                    [{"document": refused.name, "reason": refused.reason} for refused in sent.refused],
-                    {"document": "string", "reason": "string"},
-                ),
-            }
+                **say_submitted(sent, found, client.url),
+                **watch.rates(sent.count("submitted", "adopted")),
+                **preview_of_batches(objects, spec, day, new, context.log.info),
+            },
         )
 
     return embedding_requests

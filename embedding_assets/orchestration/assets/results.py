@@ -8,9 +8,11 @@ import dagster as dg
 from pydantic import Field
 
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.metadata.cells import say_landed
+from embedding_assets.orchestration.metadata.definitions import asset
+from embedding_assets.orchestration.metadata.values import Stopwatch, data_version, preview_of_batches
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
-from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.cells import land_cell
 from embedding_assets.pipeline.healing import heal_cell
 
@@ -27,12 +29,14 @@ class BatchResultsConfig(dg.Config):
 def build_batch_results(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
     """The asset for these collections."""
 
-    @dg.asset(
-        key=names.asset("batch_results"),
+    @asset(
+        catalog,
+        names,
+        "batch_results",
+        "openai",
+        "parquet",
         partitions_def=cell_partitions(catalog),
-        group_name=names.group,
         deps=[names.asset("embedding_requests")],
-        kinds={"openai", "parquet"},
         required_resource_keys={names.store, names.api},
     )
     def batch_results(context: dg.AssetExecutionContext, config: BatchResultsConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -41,53 +45,28 @@ def build_batch_results(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         Deltas of the day that are corrupted are moved aside. Then every batch that lacks a valid delta is polled
         afresh, and the finished ones are landed.
         """
+        watch, store = Stopwatch(), names.store_in(context)
         collection, day = cell_of(context.partition_key)
-        spec, objects = catalog.get(collection), names.store_in(context).open()
+        spec, objects = catalog.get(collection), store.open()
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             damages = heal_cell(objects, spec, day, run_id=context.run_id, scratch=Path(scratch))
         for damage in damages:
             context.log.warning(f"delta {damage.name} is corrupted and was moved aside: {damage.reason}")
-        results = land_cell(names.api_in(context).client(), objects, spec, day, frozenset(config.batch_ids))
-        landings = results.landings
+        client = names.api_in(context).client()
+        results = land_cell(client, objects, spec, day, frozenset(config.batch_ids))
         for row in results.batches:
             if row.state in ("trouble", "lost", "kept"):
                 context.log.warning(f"batch {row.batch_id}: {row.state}: {row.reason}")
+        said = say_landed(results, damages, store, client.url)
+        new = [row.batch_id for row in results.batches if row.state == "landed"]
         return dg.MaterializeResult(
+            # An outcome is the digest of all that a landing says.
+            data_version=data_version(f"{one.batch_id} {one.outcome}" for one in results.landings),
             metadata={
-                "quarantined_deltas": len(damages),
-                "landed_batches": results.count("landed"),
-                "pending_batches": results.count("pending", "unsent", "trouble"),
-                "batches_with_a_delta": results.count("skipped"),
-                "accepted_records": sum(landing.accepted for landing in landings),
-                "rejected_records": sum(landing.rejected for landing in landings),
-                "missing_records": sum(landing.missing for landing in landings),
-                "tokens": results.tokens,
-                "batches": table(
-                    [
-                        {
-                            "batch": row.batch_id or row.request_id,
-                            "state": row.state,
-                            "status": row.status or (row.landing.status if row.landing else ""),
-                            "requested": row.requested,
-                            "accepted": row.landing.accepted if row.landing else None,
-                            "rejected": row.landing.rejected if row.landing else None,
-                            "missing": row.landing.missing if row.landing else None,
-                            "reason": row.reason,
-                        }
-                        for row in results.batches
-                    ],
-                    {
-                        "batch": "string",
-                        "state": "string",
-                        "status": "string",
-                        "requested": "int",
-                        "accepted": "int",
-                        "rejected": "int",
-                        "missing": "int",
-                        "reason": "string",
-                    },
-                ),
-            }
+                **said,
+                **watch.rates(said["landed_records"], said["landed_bytes"]),
+                **preview_of_batches(objects, spec, day, new, context.log.info),
+            },
         )
 
     return batch_results

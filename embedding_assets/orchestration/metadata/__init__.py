@@ -1,0 +1,1 @@
+"""What materializations say of themselves, under stable names: only whole numbers and fractions are plotted."""

@@ -1,0 +1,110 @@
+"""What the materialization of a snapshot says: numbers, lineage, and the pictures of its report."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.insight.statistics import Statistics, cut
+from embedding_assets.orchestration.metadata.cells import quarantined
+from embedding_assets.orchestration.metadata.values import Metadata, place, preview_table
+from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.orchestration.tables import table
+from embedding_assets.pipeline.reports import Report, current_report
+from embedding_assets.vectorstore.compact import Compaction
+from embedding_assets.vectorstore.manifest import Manifest
+
+
+def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) -> Metadata:
+    """What was merged into what."""
+    merged = done.merged
+    return {
+        "dagster/row_count": manifest.count,
+        "version": manifest.id,
+        "parent": manifest.parent or "none",
+        "generation": manifest.generation or 0,
+        "records": manifest.count,
+        "bytes": manifest.size,
+        "digest": manifest.digest,
+        "deltas_in_snapshot": len(manifest.deltas),
+        "added_records": merged.added if merged else 0,
+        "replaced_records": merged.replaced if merged else 0,
+        "merged_deltas": len(done.deltas),
+        "lost_races": done.lost_races,
+        "base": done.base or "nothing",
+        "quarantined": len(done.damages) + sum(one.action == "quarantined" for one in done.adoptions),
+        "downloaded_bytes": done.traffic.downloaded,
+        "cached_bytes": done.traffic.cached,
+        "uploaded_bytes": done.traffic.uploaded,
+        "adopted_legacy": sum(one.action == "adopted" for one in done.adoptions),
+        "chromadb_version": manifest.chromadb_version,
+        "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
+        "snapshot": place(store, manifest.folder),
+        "deltas": table(
+            [
+                {
+                    "delta": delta.id,
+                    "day": delta.day,
+                    "records": delta.count,
+                    "applied": merged.applied[delta.id] if merged else 0,
+                    "batches": len(delta.batches),
+                }
+                for delta in done.deltas
+            ],
+            {"delta": "string", "day": "string", "records": "int", "applied": "int", "batches": "int"},
+        ),
+        **quarantined(done.damages, manifest.collection, store),
+    }
+
+
+def report_on(
+    store: StoreResource, spec: CollectionSpec, done: Compaction, scratch: Path, log: Callable[[str], None]
+) -> Report | None:
+    """The report of the current snapshot; None, and why, where it cannot be made: no run fails for its sake."""
+    examined = (done.manifest.id, done.examined) if done.manifest and done.examined else None
+    try:
+        return current_report(
+            store.open(), spec, scratch, cache_folder=store.cache_folder(), examined=examined, log=log
+        )
+    except Exception as error:
+        log(f"there is no report of this snapshot, which is not affected: {type(error).__name__}: {error}")
+        return None
+
+
+def say_report(report: Report | None, spec: CollectionSpec, store: StoreResource) -> Metadata:
+    """Its numbers, pictures and page."""
+    if report is None:
+        return {}
+    # Less may be allowed now than when the report was made.
+    shown, chars = report.statistics.examples[: spec.preview.records], spec.preview.text_chars
+    return {
+        **say_statistics(report.statistics),
+        **{name: _image(name, data) for name, data in report.pictures.items()},
+        "report": place(store, report.page),
+        **preview_table((one.id, cut(one.text, chars), cut(one.metadata, chars)) for one in shown),
+    }
+
+
+def say_statistics(statistics: Statistics) -> Metadata:
+    """The numbers that are worth plotting over versions."""
+    found: Metadata = {
+        "sampled_records": statistics.sampled,
+        "duplicate_share": statistics.duplicates,
+        "near_duplicate_share": statistics.share(statistics.near),
+        "empty_share": statistics.share(statistics.empty),
+        "broken_vectors": statistics.broken + statistics.zero,
+        "vector_spread": statistics.spread,
+    }
+    if statistics.norms:
+        found["norm_least"], found["norm_median"], found["norm_greatest"] = statistics.norms[::2]
+    if statistics.searched and statistics.searched.recall is not None:
+        found["recall"] = statistics.searched.recall
+    return found
+
+
+def _image(name: str, png: bytes) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
