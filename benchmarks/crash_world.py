@@ -139,6 +139,7 @@ class World:
             *(f"left by prune: {row['name']}" for row in left),
             *(f"an orphan: {folder.prefix}" for folder in orphans),
             *(f"a stray: {item.key}" for item in there.strays),
+            *(f"a mark: {item.key}" for item in there.marks),
         ]
 
     def problems(self) -> list[str]:

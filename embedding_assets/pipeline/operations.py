@@ -203,7 +203,7 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
     }
     damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
     rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
-    plan = plan_compaction(store, spec.name)
+    plan = plan_compaction(store, spec.name, every_delta=True)
     if damaged or plan.due:
         rows.append({"action": "compact", "name": spec.name, "reason": "from what is good"})
 
@@ -216,16 +216,22 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
             report = execute_quarantine(store, moved)
             batches = ", ".join(report.batches) if report else ""
             done.append({"action": "quarantined", "name": row["name"], "reason": row["reason"], "pending": batches})
-        compacted = _compacted(store, spec, run_id, scratch)
+        compacted = _compacted(store, spec, run_id, scratch, every_delta=True)
         return Findings(spec.name, (*done, *compacted.rows), compacted.summary)
 
     return Planned(spec.name, tuple(rows), execute)
 
 
 def _compacted(
-    store: ObjectStore, spec: CollectionSpec, run_id: str, scratch: Path, *, rebuild: bool = False
+    store: ObjectStore,
+    spec: CollectionSpec,
+    run_id: str,
+    scratch: Path,
+    *,
+    rebuild: bool = False,
+    every_delta: bool = False,
 ) -> Findings:
-    done = compact(store, spec, run_id=run_id, scratch=scratch, rebuild=rebuild)
+    done = compact(store, spec, run_id=run_id, scratch=scratch, rebuild=rebuild, every_delta=every_delta)
     if done is None or done.manifest is None:
         return Findings(spec.name, (), "there is nothing to make a snapshot of")
     rows: list[Row] = [{"action": "quarantined", "name": one.name, "reason": one.reason} for one in done.damages]

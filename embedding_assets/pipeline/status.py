@@ -13,7 +13,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
 from embedding_assets.vectorstore.commit import log_end
-from embedding_assets.vectorstore.delta import list_deltas
+from embedding_assets.vectorstore.gather import look_for_missing
 from embedding_assets.vectorstore.transfer import at_once
 
 _VERSIONS_LOOKED_AT = 5
@@ -26,7 +26,7 @@ class CollectionStatus:
     Attributes:
         requested, accepted, rejected, pending, unaccounted: records over all cells; requested is the sum of the rest.
         cells: days with requests.
-        deltas: committed deltas; `uncompacted` of them are not in the snapshot.
+        deltas: those in the snapshot and those that wait; `uncompacted` of them are not in the snapshot.
         version: the current snapshot; None where there is none. The fields after it are its own.
         records: in it.
         age_seconds: since it was committed.
@@ -64,13 +64,14 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
     books: list[CellBalance] = at_once(
         lambda day: balance(store, spec, day), store.folders(layout.requests(spec.name)), threads=4
     )
-    deltas = list_deltas(store, spec.name)
+    end = log_end(store, spec.name)
     # A damaged version is passed over, as readers do until the next compaction puts a new one in its place.
-    found = list(islice(bases(store, spec.name, log_end(store, spec.name)), _VERSIONS_LOOKED_AT))
+    found = list(islice(bases(store, spec.name, end), _VERSIONS_LOOKED_AT))
     damaged = next((base.problem for base in found if base.problem), "")
     base = next((base for base in found if base.manifest), None)
     commit, snapshot = (base.commit, base.manifest) if base else (None, None)
     inside = set(snapshot.deltas) if snapshot else set()
+    waiting = {d.name for d in look_for_missing(store, spec.name, end, snapshot).deltas} - inside
     age = layout.now() - datetime.fromisoformat(commit.committed_at) if commit else None
     return CollectionStatus(
         collection=spec.name,
@@ -80,8 +81,8 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
         pending=sum(cell.pending for cell in books),
         unaccounted=sum(len(cell.unaccounted) for cell in books),
         cells=len(books),
-        deltas=len(deltas),
-        uncompacted=sum(ref.id not in inside for ref in deltas),
+        deltas=len(inside) + len(waiting),
+        uncompacted=len(waiting),
         version=snapshot.id if snapshot else None,
         records=snapshot.count if snapshot else 0,
         age_seconds=int(age.total_seconds()) if age else None,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from embedding_assets.batches.balance import balance
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.commit import history
-from embedding_assets.vectorstore.inventory import StoredDelta, StoredFolder, take_inventory
+from embedding_assets.vectorstore.commit import history, load_snapshot, log_end
+from embedding_assets.vectorstore.inventory import Inventory, StoredDelta, StoredFolder, take_inventory
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets.vectorstore.verification import Level, Verification
 from embedding_assets.vectorstore.verify import verify
@@ -21,7 +22,7 @@ from embedding_assets.vectorstore.verify import verify
 def list_snapshots(store: ObjectStore, spec: CollectionSpec) -> Findings:
     """The snapshot versions, the newest first, and what stands beside them."""
     inventory = take_inventory(store, spec.name)
-    committed = {commit.version: commit for commit in history(store, spec.name) if commit.version}
+    committed = {c.version: c for c in history(store, spec.name, [folder.name for folder in inventory.snapshots])}
     current = next(iter(committed), None)
     rows: list[Row] = []
     for folder in sorted(inventory.snapshots, key=lambda one: one.name, reverse=True):
@@ -108,6 +109,7 @@ def check_collection(
         if not books.balanced:
             reason = f"{len(books.unaccounted)} records are unaccounted for: {', '.join(books.unaccounted[:5])}"
             rows.append({"kind": "books", "name": day, "verdict": "corrupted", "reason": reason})
+    rows += _missing_marks(store, spec, inventory)
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_deltas]
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_snapshots]
     rows += [
@@ -121,6 +123,25 @@ def check_collection(
         f"{found.count('valid')} valid, {found.count('corrupted')} corrupted, {found.count('unknown')} unknown; "
         f"{len(inventory.quarantined)} in quarantine",
     )
+
+
+def _missing_marks(store: ObjectStore, spec: CollectionSpec, inventory: Inventory) -> list[Row]:
+    """Deltas that no compaction would see; there are none unless somebody removed marks."""
+    end = log_end(store, spec.name)
+    try:
+        held = set(load_snapshot(store, spec.name, end.head).deltas) if end.head and end.marked else None
+    except CorruptedError:
+        held = None
+    if held is None:  # then every compaction looks at all deltas
+        return []
+    marks = {item.key for item in inventory.marks}
+    keys = {delta.name: layout.waiting(spec.name, delta.day, delta.name) for delta in inventory.deltas}
+    reason = "it is missing, and the delta is in no snapshot; `repair` merges it"
+    return [
+        {"kind": "mark", "name": key, "verdict": "corrupted", "reason": reason}
+        for name, key in keys.items()
+        if name not in held and key not in marks
+    ]
 
 
 def _verified(store: ObjectStore, spec: CollectionSpec, what: Sequence[str], level: Level, scratch: Path) -> Findings:

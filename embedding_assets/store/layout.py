@@ -5,6 +5,7 @@
 {collection}/requests/{day}/{request_id}/batch.json          the batch that was created for it
 {collection}/results/{day}/{batch}/{landing_id}/...          what came back, parsed; manifest.json last
 {collection}/delta/{day}/{delta_id}/...                      ChromaDB files; manifest.json last
+{collection}/waiting/{day}/{delta_id}                        empty: a delta that no snapshot holds yet
 {collection}/snapshot/timestamped/{version}/...              ChromaDB files; manifest.json last
 {collection}/snapshot/log/{generation}.json                  the commits
 {collection}/snapshot/latest-pointer.txt                     the current version's id
@@ -85,6 +86,11 @@ def results(collection: str, day: str | None = None, batch_id: str | None = None
 def deltas(collection: str, day: str | None = None, delta_id: str | None = None) -> str:
     """Folder of deltas: of a collection, a cell, or one delta."""
     return "/".join(p for p in (collection, "delta", day, delta_id) if p)
+
+
+def waiting(collection: str, day: str | None = None, delta_id: str | None = None) -> str:
+    """Folder of the marks of deltas that no snapshot holds yet, or the key of one."""
+    return "/".join(p for p in (collection, "waiting", day, delta_id) if p)
 
 
 def snapshots(collection: str, version: str | None = None) -> str:

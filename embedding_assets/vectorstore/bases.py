@@ -48,8 +48,8 @@ def bases(store: ObjectStore, collection: str, end: LogEnd) -> Iterator[Base]:
             ):
                 yield _base(store, collection, Commit(generation, version))
         return
-    for commit in history(store, collection):
-        if commit.version in there and (end.head is None or commit.version != end.head.version):
+    for commit in history(store, collection, there):
+        if end.head is None or commit.version != end.head.version:
             yield _base(store, collection, commit)
 
 

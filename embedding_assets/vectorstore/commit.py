@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -21,8 +21,9 @@ import orjson
 from embedding_assets.errors import ConfigurationError, CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
-from embedding_assets.vectorstore.manifest import FORMAT, Manifest, parse_manifest
+from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
 
+FORMAT = 2  # 1 had no marks
 _ENTRY = re.compile(r"(\d{10})\.json")
 
 
@@ -40,6 +41,7 @@ class Commit:
         manifest_sha256: of the snapshot's manifest, in hexadecimal.
         committed_at: ISO 8601, UTC.
         run_id: the run that committed it.
+        marked: whether every committed delta that this version lacks has a mark (see `marks`).
     """
 
     generation: int
@@ -51,6 +53,7 @@ class Commit:
     manifest_sha256: str = ""
     committed_at: str = ""
     run_id: str = ""
+    marked: bool = False
     format: int = FORMAT
 
 
@@ -70,6 +73,11 @@ class LogEnd:
     def head(self) -> Commit | None:
         """The commit of the current snapshot; None where there is none, or none any more."""
         return self.commit if self.commit and self.commit.version is not None else None
+
+    @property
+    def marked(self) -> bool:
+        """Whether every committed delta that the current snapshot lacks has a mark."""
+        return self.head is not None and self.head.marked and self.head.generation == self.generation
 
 
 def log_end(store: ObjectStore, collection: str) -> LogEnd:
@@ -92,16 +100,25 @@ def head(store: ObjectStore, collection: str) -> Commit | None:
     return log_end(store, collection).head
 
 
-def history(store: ObjectStore, collection: str) -> Iterator[Commit]:
-    """The commits that count, newest first: until one without a version, each version once, damaged entries skipped."""
+def history(store: ObjectStore, collection: str, versions: Iterable[str] | None = None) -> Iterator[Commit]:
+    """The commits that count, newest first: until one without a version, each version once, damaged entries skipped.
+
+    Args:
+        store, collection: whose.
+        versions: only commits of these, so that what is older than all of them is not looked at.
+    """
+    wanted = None if versions is None else set(versions)
+    made = [generation for version in wanted or () if (generation := layout.generation_of(version)) is not None]
+    if wanted is not None and not made:
+        return
     seen: set[str] = set()
-    for generation in reversed(_generations(store, collection)):
+    for generation in reversed(_generations(store, collection, min(made, default=1))):
         commit = load_commit(store, collection, generation)
         if commit is None:
             continue
         if commit.version is None:
             return
-        if commit.version not in seen:
+        if commit.version not in seen and (wanted is None or commit.version in wanted):
             seen.add(commit.version)
             yield commit
 
@@ -112,6 +129,8 @@ def try_commit(
     added_deltas: tuple[str, ...],
     generation: int | None = None,
     run_id: str = "",
+    *,
+    marked: bool = False,
 ) -> bool:
     """Make a published snapshot the current one, if its generation is still free.
 
@@ -121,6 +140,7 @@ def try_commit(
         added_deltas: what it has and its parent lacks.
         generation: another than its own, for a version that is rolled back to.
         run_id: who does it, if not who made the snapshot.
+        marked: whether it was made from the version before it, or from all deltas.
 
     Returns:
         False where another writer took the generation; then start again from the new head.
@@ -140,6 +160,7 @@ def try_commit(
             manifest_sha256=hashlib.sha256(manifest.to_bytes()).hexdigest(),
             committed_at=layout.now().isoformat(),
             run_id=run_id or manifest.run_id,
+            marked=marked,
         ),
     )
 

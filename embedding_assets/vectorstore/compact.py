@@ -24,9 +24,17 @@ from embedding_assets.vectorstore.bases import bases
 from embedding_assets.vectorstore.cache import Cache
 from embedding_assets.vectorstore.commit import log_end, pointer_is_behind, repair_pointer, try_commit
 from embedding_assets.vectorstore.delta import DeltaRef
-from embedding_assets.vectorstore.gather import Damage, Gathered, find_culprits, gather, move_aside
-from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, list_databases
+from embedding_assets.vectorstore.gather import (
+    Damage,
+    Gathered,
+    find_culprits,
+    gather,
+    look_for_missing,
+    move_aside,
+)
+from embedding_assets.vectorstore.inventory import StoredFolder
 from embedding_assets.vectorstore.manifest import Manifest, describe_files
+from embedding_assets.vectorstore.marks import unmark
 from embedding_assets.vectorstore.publish import discard, prove, publish
 from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, verify_files
 
@@ -92,26 +100,29 @@ class Compaction:
     examined: Examination | None = None
 
 
-def plan_compaction(store: ObjectStore, collection: str, *, rebuild: bool = False) -> CompactionPlan:
+def plan_compaction(
+    store: ObjectStore, collection: str, *, rebuild: bool = False, every_delta: bool = False
+) -> CompactionPlan:
     """Compare the newest snapshot that seems whole with the committed deltas; reads no database.
 
     Args:
         store, collection: whose.
         rebuild: plan to start from nothing.
+        every_delta: look at all deltas and folders there are, and not only at what is marked as waiting.
 
     Raises:
         StoreError: the store did not answer, or refuses.
     """
     end = log_end(store, collection)
-    inventory = list_databases(store, collection)
     manifest, problems, generation = None, [], end.generation + 1
     for base in [] if rebuild else bases(store, collection, end):
-        problem = base.problem or _incomplete(inventory, base.manifest)
+        problem = base.problem or _incomplete(store, base.manifest)
         if problem:
             problems.append(f"snapshot {base.version}: {problem}")
             continue
         manifest, generation = base.manifest, max(generation, base.commit.generation + 1)
         break
+    inventory = look_for_missing(store, collection, end, manifest, every_delta=every_delta)
     known = set(manifest.deltas) if manifest else set()
     missing = tuple(sorted(d.ref(collection) for d in inventory.deltas if d.name not in known))
     legacy = tuple(inventory.waiting_legacy(known))
@@ -143,6 +154,7 @@ def compact(
     scratch: Path,
     log: Log = lambda message: None,
     rebuild: bool = False,
+    every_delta: bool = False,
     cache_folder: Path | None = None,
 ) -> Compaction | None:
     """Bring a collection's snapshot up to date with its committed deltas; heal it where it is damaged.
@@ -154,6 +166,7 @@ def compact(
         scratch: an existing folder on a disk with room for two snapshots; left empty.
         log: told what is done.
         rebuild: start from nothing and merge all deltas; until that is committed, the current snapshot stays.
+        every_delta: look for what the snapshot lacks among all deltas, whether or not they are marked as waiting.
         cache_folder: where copies of snapshots are kept on this machine: the current one is taken from there, as far
             as its files still are what they should be, and the new one is left there.
 
@@ -170,21 +183,22 @@ def compact(
     traffic = NO_TRAFFIC
     lost = 0
     while lost < TRIES:
-        plan = plan_compaction(store, spec.name, rebuild=rebuild)
+        plan = plan_compaction(store, spec.name, rebuild=rebuild, every_delta=every_delta)
         if not adoptions and plan.legacy:
             adoptions += adopt_folders(store, spec, plan.legacy, run_id=run_id, scratch=scratch)
             for one in adoptions:
                 log(f"legacy data in {one.folder}: {one.action} {one.reason}".rstrip())
-            plan = plan_compaction(store, spec.name, rebuild=rebuild)
+            plan = plan_compaction(store, spec.name, rebuild=rebuild, every_delta=every_delta)
         if plan.base and plan.current and not plan.missing:
             # Read to its last byte: whoever asks for a compaction that nothing is due for wants to know, or to heal.
             problem = _damage_of(store, plan.base)
             if not problem:
                 repair_pointer(store, spec.name)
+                unmark(store, spec.name, plan.base.deltas)
                 return Compaction(plan.base, None, (), lost, plan.base.id, tuple(damages), tuple(adoptions))
             log(f"snapshot {plan.base.id} is to be made again: {problem}")
         with _folder(scratch) as work:
-            gathered = gather(store, spec.name, work, from_nothing=rebuild, cache=cache)
+            gathered = gather(store, spec.name, work, from_nothing=rebuild, every_delta=every_delta, cache=cache)
             traffic += gathered.traffic
             if gathered.damages:
                 moved = move_aside(store, spec.name, gathered.damages, gathered.end, run_id)
@@ -258,12 +272,13 @@ def _merge_and_commit(
         deltas=tuple(sorted([*(base.deltas if base else ()), *(d.id for d in deltas)])),
     )
     publish(store, manifest, folder)
-    if not try_commit(store, manifest, tuple(d.id for d in deltas)):
+    if not try_commit(store, manifest, tuple(d.id for d in deltas), marked=True):
         discard(store, manifest)
         return None
     if cache:
         cache.keep(version, folder)
     repair_pointer(store, spec.name)
+    unmark(store, spec.name, manifest.deltas)
     log(f"committed {version}")
     return manifest, merged, examined
 
@@ -291,10 +306,10 @@ def _damage_of(store: ObjectStore, manifest: Manifest) -> str:
     return ""
 
 
-def _incomplete(inventory: Inventory, manifest: Manifest | None) -> str:
+def _incomplete(store: ObjectStore, manifest: Manifest | None) -> str:
     """What the listing alone says against a snapshot: files that are missing, or of another size."""
     assert manifest is not None  # noqa: S101  (without one there is a problem, and nothing is asked here)
-    there = {item.key: item.size for folder in inventory.snapshots for item in folder.objects}
+    there = {item.key: item.size for item in store.walk(manifest.folder)}
     for entry in manifest.files:
         size = there.get(f"{manifest.folder}/{entry.path}")
         if size != entry.size:

@@ -13,9 +13,9 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
 from embedding_assets.vectorstore.cache import Cache
-from embedding_assets.vectorstore.commit import log_end
+from embedding_assets.vectorstore.commit import LogEnd, log_end
 from embedding_assets.vectorstore.delta import DeltaRef
-from embedding_assets.vectorstore.inventory import list_databases
+from embedding_assets.vectorstore.inventory import Inventory, list_databases, list_missing
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
 from embedding_assets.vectorstore.quarantine import EntryKind, execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once, copy_folder, download_files
@@ -67,7 +67,13 @@ class Gathered:
 
 
 def gather(
-    store: ObjectStore, collection: str, work: Path, *, from_nothing: bool = False, cache: Cache | None = None
+    store: ObjectStore,
+    collection: str,
+    work: Path,
+    *,
+    from_nothing: bool = False,
+    every_delta: bool = False,
+    cache: Cache | None = None,
 ) -> Gathered:
     """Download the newest whole snapshot, and every committed delta that it lacks and that is whole.
 
@@ -75,6 +81,7 @@ def gather(
         store, collection: whose.
         work: an empty folder on a disk with room for two snapshots and the deltas.
         from_nothing: merge all deltas, whatever snapshots there are.
+        every_delta: look at all deltas for those that it lacks, whether or not they have marks.
         cache: where the snapshot may be on this machine.
 
     Raises:
@@ -100,7 +107,8 @@ def gather(
         found.generation = max(found.generation, base.commit.generation + 1)
         break
     inside = set(found.base.deltas) if found.base else set()
-    refs = [d.ref(collection) for d in list_databases(store, collection).deltas if d.name not in inside]
+    inventory = look_for_missing(store, collection, end, found.base, every_delta=every_delta)
+    refs = [d.ref(collection) for d in inventory.deltas if d.name not in inside]
     for fetched in at_once(lambda ref: _fetch(store, ref, work / "deltas" / ref.id), refs):
         if isinstance(fetched, Damage):
             found.damages.append(fetched)
@@ -110,6 +118,23 @@ def gather(
             found.sources.append(Source(work / "deltas" / manifest.id, manifest.id))
             found.traffic += traffic
     return found
+
+
+def look_for_missing(
+    store: ObjectStore, collection: str, end: LogEnd, base: Manifest | None, *, every_delta: bool = False
+) -> Inventory:
+    """An inventory with at least the committed deltas that a base lacks, by their marks where these can be relied on.
+
+    Args:
+        store, collection, base: whose.
+        end: of the log, as it was when the base was chosen, so that a delta that is compacted meanwhile loses the race
+            for the next generation, and not its mark alone.
+        every_delta: list all that there is.
+    """
+    current = base is not None and end.head is not None and end.head.version == base.id
+    if base is not None and current and end.marked and not every_delta:
+        return list_missing(store, collection, base.deltas)
+    return list_databases(store, collection)
 
 
 def find_culprits(store: ObjectStore, spec: CollectionSpec, gathered: Gathered, scratch: Path) -> list[Damage]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from embedding_assets.chroma.hnsw_files import HNSW_FILES
@@ -13,6 +13,8 @@ from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.store import layout
 from embedding_assets.store.objects import WRITE_CHECK, ObjectStore, StoredObject
 from embedding_assets.vectorstore.delta import DeltaRef
+from embedding_assets.vectorstore.marks import marked
+from embedding_assets.vectorstore.transfer import at_once
 
 ADOPTED = "adopted-as-"  # followed by a delta's id: an empty object in a legacy folder
 LEFT_OUT = "not-to-be-adopted"  # in a legacy folder whose delta was deleted by hand
@@ -82,6 +84,7 @@ class Inventory:
         pointer: None where there is none.
         quarantined: entries of the quarantine.
         unfinished_landings: folders of landings without a manifest.
+        marks: of deltas that no snapshot holds yet, or did not a moment ago.
         strays: what belongs to none of them.
     """
 
@@ -97,6 +100,7 @@ class Inventory:
     pointer: StoredObject | None
     quarantined: tuple[StoredFolder, ...]
     unfinished_landings: tuple[StoredFolder, ...]
+    marks: tuple[StoredObject, ...]
     strays: tuple[StoredObject, ...]
 
     def waiting_legacy(self, compacted: Iterable[str] = ()) -> list[StoredFolder]:
@@ -130,6 +134,40 @@ def list_databases(store: ObjectStore, collection: str) -> Inventory:
     return sort_objects(collection, objects)
 
 
+def list_missing(store: ObjectStore, collection: str, held: Iterable[str]) -> Inventory:
+    """List only the marked deltas that a snapshot does not hold, and legacy data below `delta/`.
+
+    That is one listing of the marks, one of the days' names, and one of each day that has a mark, from the oldest
+    marked delta on: it does not grow with the number of deltas that there ever were. Legacy data inside a day's folder
+    is not seen, but by whoever lists everything.
+
+    Args:
+        store, collection: whose.
+        held: ids of the deltas in the snapshot.
+    """
+    known = set(held)
+    wanted: dict[str, list[str]] = {}
+    for day, name in marked(store, collection):
+        if name not in known:
+            wanted.setdefault(layout.deltas(collection, day), []).append(name)
+    places = [(folder, _just_before(f"{folder}/{min(names)}")) for folder, names in wanted.items()]
+    others = [name for name in store.folders(layout.deltas(collection)) if not _DAY.fullmatch(name)]
+    places += [(f"{layout.deltas(collection)}/{name}", "") for name in others]
+    found = at_once(lambda place: list(store.walk(place[0], after=place[1] or None)), places)
+    inventory = sort_objects(collection, (item for objects in found for item in objects))
+    return replace(
+        inventory,
+        deltas=tuple(
+            delta for delta in inventory.deltas if delta.name in wanted.get(layout.deltas(collection, delta.day), ())
+        ),
+    )
+
+
+def _just_before(folder: str) -> str:
+    """A key to list after so that this folder is listed; some servers leave out all that is below that key."""
+    return folder[:-1]
+
+
 def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
     """Sort the objects of a collection by what they belong to."""
     deltas: dict[tuple[str, str], list[StoredObject]] = {}
@@ -138,11 +176,13 @@ def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
     reports: dict[str, list[StoredObject]] = {}
     quarantined: dict[tuple[str, str], list[StoredObject]] = {}
     others: dict[str, list[StoredObject]] = {"delta": [], "snapshot": []}
-    commits, strays, pointer = [], [], None
+    commits, marks, strays, pointer = [], [], [], None
     for item in objects:
         match item.key.split("/")[1:]:
             case ["delta", day, delta_id, _, *_] if _DAY.fullmatch(day) and layout.time_of(delta_id):
                 deltas.setdefault((day, delta_id), []).append(item)
+            case ["waiting", _, _]:
+                marks.append(item)
             case ["snapshot", "timestamped", version, _, *_] if layout.generation_of(version) is not None:
                 snapshots.setdefault(version, []).append(item)
             case ["snapshot", "report", version, _] if layout.generation_of(version) is not None:
@@ -191,6 +231,7 @@ def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
             for (day, batch, name), items in sorted(landings.items())
             if not any(item.key.endswith(f"/{layout.MANIFEST}") for item in items)
         ),
+        tuple(marks),
         tuple(sorted([*strays, *more, *yet_more], key=lambda item: item.key)),
     )
 

@@ -19,9 +19,17 @@ from embedding_assets.vectorstore.quarantine import delete_database
 
 GRACE = timedelta(hours=24)
 KEEP = 5
+_HELD = "a snapshot holds its delta"
 
 GarbageKind = Literal[
-    "unfinished delta", "unfinished snapshot", "unfinished landing", "lost race", "old", "report", "write check"
+    "unfinished delta",
+    "unfinished snapshot",
+    "unfinished landing",
+    "lost race",
+    "old",
+    "report",
+    "write check",
+    "mark",
 ]
 
 
@@ -85,6 +93,7 @@ def plan_prune(
     end = log_end(store, collection)
     found = [
         *_unfinished(inventory, end),
+        *_idle_marks(store, inventory, end),
         *_lost_races(store, collection, inventory, end),
         *_old_versions(store, collection, inventory, end, keep),
     ]
@@ -135,6 +144,23 @@ def _reports(inventory: Inventory, going: set[str]) -> list[Garbage]:
     return [Garbage("report", one, "its snapshot is gone") for one in inventory.reports if one.name not in there]
 
 
+def _idle_marks(store: ObjectStore, inventory: Inventory, end: LogEnd) -> list[Garbage]:
+    """Marks of deltas that are in the current snapshot, or not there at all."""
+    there = {delta.name for delta in inventory.deltas}
+    try:
+        held = set(load_snapshot(store, inventory.collection, end.head).deltas) if end.head and end.marked else set()
+    except CorruptedError:
+        held = set()
+    found = []
+    for item in inventory.marks:
+        name, mark = item.key.rpartition("/")[2], StoredFolder(item.key, item.key, (item,))
+        if name in held:
+            found.append(Garbage("mark", mark, _HELD))
+        elif name not in there:
+            found.append(Garbage("mark", mark, "its delta is not there"))
+    return found
+
+
 def _lost_races(store: ObjectStore, collection: str, inventory: Inventory, end: LogEnd) -> list[Garbage]:
     """Whole versions that no commit names. Where the log is lost or damaged at its end, they may be what is left."""
     if end.commit is None or end.commit.generation != end.generation:
@@ -161,7 +187,7 @@ def _old_versions(store: ObjectStore, collection: str, inventory: Inventory, end
     sizes = {item.key: item.size for version in inventory.snapshots for item in version.objects}
     if any(sizes.get(f"{manifest.folder}/{entry.path}") != entry.size for entry in manifest.files):
         return []  # the older ones are what it would be healed from
-    committed = [str(c.version) for c in history(store, collection) if c.version in there]
+    committed = [str(c.version) for c in history(store, collection, there)]
     # Those from before a reset count for nothing any more.
     before = [v for v in there if v not in committed and _is_committed(store, collection, v)]
     old = [*committed[keep:], *before]
@@ -175,6 +201,9 @@ def _is_committed(store: ObjectStore, collection: str, version: str) -> bool:
 
 def _still(store: ObjectStore, plan: PrunePlan, one: Garbage) -> bool:
     """Whether it is garbage still: no object of it is new, above all no manifest, and nothing makes it current."""
+    if one.kind == "mark":
+        day, name = one.folder.name.split("/")[-2:]
+        return one.reason == _HELD or not store.exists(f"{layout.deltas(plan.collection, day, name)}/{layout.MANIFEST}")
     now = list(store.walk(one.folder.prefix)) if one.kind != "write check" else list(one.folder.objects)
     if {(i.key, i.modified) for i in now} - {(i.key, i.modified) for i in one.folder.objects}:
         return False
@@ -187,5 +216,6 @@ def _still(store: ObjectStore, plan: PrunePlan, one: Garbage) -> bool:
         return False
     if one.kind == "lost race":
         return not _is_committed(store, plan.collection, one.folder.name)
-    newest = [str(commit.version) for commit in history(store, plan.collection)]
+    there = store.folders(layout.snapshots(plan.collection))
+    newest = [str(commit.version) for commit in history(store, plan.collection, there)]
     return one.folder.name not in newest[: plan.keep]

@@ -12,8 +12,10 @@ from embedding_assets.chroma.child import examine_in_child
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.errors import CorruptedError, StoreError
+from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import Manifest
+from embedding_assets.vectorstore.marks import mark
 from embedding_assets.vectorstore.transfer import upload_files, verify_files
 
 
@@ -45,6 +47,8 @@ def publish(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
     try:
         upload_files(store, manifest, folder)
         verify_files(store, manifest)
+        if manifest.kind == "delta":
+            mark(store, manifest.collection, str(manifest.day), manifest.id)
         store.put_new(manifest.key, manifest.to_bytes())
     except Exception:
         discard(store, manifest)
@@ -57,3 +61,5 @@ def discard(store: ObjectStore, manifest: Manifest) -> None:
         # The manifest first: without it the rest is no database any more.
         store.delete([manifest.key])
         store.delete([f"{manifest.folder}/{entry.path}" for entry in manifest.files])
+        if manifest.kind == "delta":
+            store.delete([layout.waiting(manifest.collection, manifest.day, manifest.id)])

@@ -19,6 +19,7 @@ from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, Object
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore, StoredObject
 from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
+from embedding_assets.vectorstore.marks import mark
 from embedding_assets.vectorstore.transfer import at_once
 from embedding_assets.vectorstore.verification import Verdict
 
@@ -254,6 +255,8 @@ def execute_restore(store: ObjectStore, plan: RestorePlan) -> bool:
         return False
     last = [file for file in report.files if file.original == manifest]
     at_once(lambda file: store.copy(file.key, file.original), [f for f in report.files if f.original != manifest])
+    if last and layout.time_of(report.name):
+        mark(store, report.collection, report.day, report.name)
     for file in last:
         store.copy(file.key, file.original)
     store.delete([report.key])

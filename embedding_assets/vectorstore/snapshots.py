@@ -122,7 +122,7 @@ def plan_rollback(store: ObjectStore, collection: str, version: str) -> Rollback
         CorruptedError: it is not whole.
     """
     end = log_end(store, collection)
-    commit = next((one for one in history(store, collection) if one.version == version), None)
+    commit = next(history(store, collection, [version]), None)
     if commit is None:
         raise ObjectMissingError(
             f"snapshot {version} of {collection}", "is not in the log", "Look at the versions with `snapshots list`."

@@ -344,11 +344,11 @@ def test_pruning_spares_what_is_finished_or_current_by_the_time_it_is_carried_ou
     unfinished = deliver(folder_store, tmp_path, "c", numbered(9, 12))
     folder_store.delete([unfinished.key])
     plan = plan_prune(folder_store, "lines", keep=1, at=LATER)
-    assert sorted(one.kind for one in plan.garbage) == ["old", "unfinished delta"]
+    assert sorted(one.kind for one in plan.garbage) == ["mark", "old", "unfinished delta"]
     folder_store.put_new(unfinished.key, unfinished.to_bytes())
     execute_rollback(folder_store, plan_rollback(folder_store, "lines", first.id), run_id="operator")
     done = execute_prune(folder_store, plan)
-    assert (done.removed, len(done.spared)) == ((), 2)
+    assert (done.removed, len(done.spared)) == ((), 3)
 
 
 def test_pruning_keeps_old_versions_while_the_current_one_is_damaged(folder_store: ObjectStore, tmp_path: Path) -> None:
