@@ -10,7 +10,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from embedding_assets.chroma.sqlite_reader import ADD, Collection
+from embedding_assets.chroma.log_reader import ADD
+from embedding_assets.chroma.sqlite_reader import Collection
 from embedding_assets.chroma.sqlite_writer import (
     last_sequence_id,
     learn_settings,

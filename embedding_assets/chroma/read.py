@@ -1,60 +1,35 @@
-"""Read a collection's records directly from its files, exactly as `collection.get` would give them, many times faster.
-
-What `get` gives for a vector, measured on chromadb 1.5.9: for l2 and ip the stored float32 values; for cosine the unit
-vector times its norm, each in float32, and so up to about 1e-7 off what was written. That holds for vectors which are
-still in the log as well, for ChromaDB replays them into an index in memory before it answers. The norm is the square
-root of a plain sum from the first to the last dimension; any other order of summation gives other last bits.
-"""
+"""Reads a collection's records directly from its files, exactly as `collection.get` gives them, many times faster."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from embedding_assets.chroma.fingerprint import require_known
-from embedding_assets.chroma.hnsw_files import HnswFiles, open_hnsw
-from embedding_assets.chroma.replay import (
-    VectorPlaces,
-    index_of,
-    indexed_up_to,
-    locate_vectors,
-    pending_changes,
-)
+from embedding_assets.chroma.log_reader import log_metadata
+from embedding_assets.chroma.replay import pending_changes
 from embedding_assets.chroma.sqlite_reader import (
     Collection,
-    UnknownFormatError,
     choose,
     connect,
-    log_metadata,
-    log_vector,
     read_collections,
     split_document,
     stored_value,
     unknown_value,
 )
+from embedding_assets.chroma.vectors import VectorReader
 from embedding_assets.errors import CorruptedError
-from embedding_assets.records import RESERVED_KEYS, Metadata, Origin, RecordBatch, Vectors
-
-__all__ = [
-    "UnknownFormatError",
-    "VectorReader",
-    "as_cosine_gives",
-    "read_ids",
-    "read_origins",
-    "read_records",
-    "reading",
-]
+from embedding_assets.records import RESERVED_KEYS, Metadata, Origin, RecordBatch, Scalar
 
 _REMEDY = "Quarantine it and build it again"
 
 
-def read_records(folder: Path, collection: str | None = None, rows: int = 5000) -> Iterator[RecordBatch]:
+def read_records(
+    folder: Path, collection: str | None = None, rows: int = 5000, *, raw: bool = False
+) -> Iterator[RecordBatch]:
     """All records, in the order and with the values of `collection.get`.
 
     A record without a document has the document "", one without metadata the metadata {} (ChromaDB says None to both).
@@ -63,6 +38,7 @@ def read_records(folder: Path, collection: str | None = None, rows: int = 5000) 
         folder: holds `chroma.sqlite3` and the segments' folders; nothing is written there.
         collection: its name; may be left out where there is only one.
         rows: the most records in a batch; memory is bound by it and by the ids.
+        raw: give the vectors that are still in the log as they were written, not as `get` would give them.
 
     Raises:
         UnknownFormatError: not the format of chromadb 1.5.9, or a metadata value is a list; use chromadb itself.
@@ -70,7 +46,7 @@ def read_records(folder: Path, collection: str | None = None, rows: int = 5000) 
     """
     with reading(folder) as connection:
         chosen = choose(read_collections(connection), collection)
-        reader = VectorReader(connection, folder, chosen)
+        reader = VectorReader(connection, folder, chosen, raw=raw)
         count = 0
         for ids, metadatas in _pages(connection, chosen, rows):
             documents = [split_document(values) for values in metadatas]
@@ -99,19 +75,6 @@ def read_origins(
         chosen = choose(read_collections(connection), collection)
         for ids, metadatas in _pages(connection, chosen, rows, keys=RESERVED_KEYS):
             yield ids, [Origin.of(values) for values in metadatas]
-
-
-def as_cosine_gives(raw: Vectors) -> Vectors:
-    """What `get` of a cosine collection gives for these vectors, bit for bit; shape (n, D), float32, raw values."""
-    with np.errstate(all="ignore"):
-        squares = np.ascontiguousarray((raw * raw).T)
-        total = np.zeros(len(raw), dtype=np.float32)
-        for column in squares:  # numpy's own sum would add in another order
-            total += column
-        norms = np.sqrt(total)
-        inverse = np.float32(1) / (norms + np.float32(1e-30))
-        given: Vectors = (raw * inverse[:, None]) * norms[:, None]
-    return given
 
 
 @contextmanager
@@ -149,15 +112,22 @@ def _pages(
                 raise ValueError(f"the id {record_id!r} is no text")
             if record_id in changes.removed:
                 continue
-            for seq in changes.changed.get(record_id, ()):
-                _merge(values, connection, seq, keys)
+            if record_id in changes.changed:
+                for change in _logged_metadata(connection, [changes.changed[record_id]], keys):
+                    _merge(values, change)
             ids.append(record_id)
             kept.append(values)
         if ids:
             yield ids, kept
     added = iter(changes.added.items())
     while tail := list(islice(added, rows)):
-        yield [record_id for record_id, _ in tail], [_new_metadata(connection, seqs, keys) for _, seqs in tail]
+        logged = _logged_metadata(connection, [seqs for _, seqs in tail], keys)
+        new: list[Metadata] = []
+        for _, seqs in tail:
+            new.append({})
+            for change in islice(logged, len(seqs)):
+                _merge(new[-1], change)
+        yield [record_id for record_id, _ in tail], new
 
 
 def _stored_metadata(
@@ -175,86 +145,33 @@ def _stored_metadata(
         "SELECT id, key, string_value, int_value, float_value, bool_value FROM embedding_metadata "  # noqa: S608 - no values in it
         f"WHERE id BETWEEN ? AND ?{where} ORDER BY id"
     )
-    get = by_offset.get
+    other: Metadata = {}
+    current, values = offsets[0], by_offset[offsets[0]]
     for offset, key, text, integer, real, boolean in connection.execute(query, span + (keys or ())):
-        values = get(offset)
-        if values is not None:  # another collection's records lie between ours
+        if offset != current:
+            current, values = offset, by_offset.get(offset, other)  # another collection's records lie between ours
+        if type(text) is str and type(key) is str and integer is None and real is None and boolean is None:
+            values[key] = text
+        else:
             values[key] = stored_value(key, text, integer, real, boolean)
     return list(by_offset.values())
 
 
-def _merge(values: Metadata, connection: sqlite3.Connection, seq: int, keys: tuple[str, ...] | None) -> None:
+def _logged_metadata(
+    connection: sqlite3.Connection, records: Sequence[Sequence[int]], keys: tuple[str, ...] | None
+) -> Iterator[dict[str, Scalar | None]]:
+    """The metadata of all log rows of these records, one after the other: nothing where no key is wanted."""
+    seqs = [seq for seqs in records for seq in seqs]
     if keys == ():
+        yield from ({} for _ in seqs)
         return
-    for key, value in log_metadata(connection, seq).items():
-        if keys is not None and key not in keys:
-            continue
+    for values in log_metadata(connection, seqs):
+        yield values if keys is None else {key: value for key, value in values.items() if key in keys}
+
+
+def _merge(values: Metadata, change: Mapping[str, Scalar | None]) -> None:
+    for key, value in change.items():
         if value is None:
             values.pop(key, None)
         else:
             values[key] = value
-
-
-def _new_metadata(connection: sqlite3.Connection, seqs: list[int], keys: tuple[str, ...] | None) -> Metadata:
-    values: Metadata = {}
-    for seq in seqs:
-        _merge(values, connection, seq, keys)
-    return values
-
-
-class VectorReader:
-    """Finds vectors by record id, in the HNSW files or in the log."""
-
-    def __init__(self, connection: sqlite3.Connection, folder: Path, collection: Collection) -> None:
-        self._connection = connection
-        self._collection = collection
-        index = index_of(folder, collection)
-        self.places: VectorPlaces = locate_vectors(connection, collection, index)
-        if len(self.places) and collection.dimension is None:
-            raise ValueError(f"collection {collection.name!r} holds vectors but has no dimension")
-        self._dimension = collection.dimension or 0
-        self._files: HnswFiles | None = None
-        if index is not None:
-            self._files = open_hnsw(folder / collection.vector_segment, self._dimension)
-            self._order = np.argsort(self._files.labels, kind="stable")
-            self._sorted = self._files.labels[self._order]
-        self._indexed_up_to = indexed_up_to(collection, index)
-
-    def vectors(self, ids: list[str]) -> Vectors:
-        """The vectors of these ids, shape (n, D), float32, as `get` gives them."""
-        out = np.empty((len(ids), self._dimension), dtype=np.float32)
-        labels, log_rows = self.places.labels, self.places.log_rows
-        from_index: list[int] = []
-        wanted: list[int] = []
-        from_log: list[int] = []
-        raw: list[bytes] = []
-        for i, record_id in enumerate(ids):
-            label = labels.get(record_id)
-            if label is not None:
-                from_index.append(i)
-                wanted.append(label)
-            elif record_id in log_rows:
-                from_log.append(i)
-                raw.append(log_vector(self._connection, log_rows[record_id], self._dimension))
-            else:
-                raise ValueError(f"record {record_id!r} is in SQLite but not in the index, nor in the log behind it")
-        if from_index:
-            out[from_index] = self._indexed(np.asarray(wanted, dtype=np.uint64))
-        if from_log:
-            vectors = np.frombuffer(b"".join(raw), dtype="<f4").reshape(-1, self._dimension)
-            out[from_log] = as_cosine_gives(vectors) if self._collection.space == "cosine" else vectors
-        return out
-
-    def _indexed(self, labels: npt.NDArray[np.uint64]) -> Vectors:
-        files = self._files
-        if files is None or not len(self._sorted):
-            raise ValueError("the index names records but is empty")
-        at = np.minimum(np.searchsorted(self._sorted, labels), len(self._sorted) - 1)
-        rows = self._order[at]
-        if (self._sorted[at] != labels).any() or files.deleted[rows].any():
-            raise ValueError("the index names a record whose vector is not there, or is deleted")
-        vectors: Vectors = files.vectors[rows]
-        if self._collection.space == "cosine":
-            with np.errstate(all="ignore"):
-                vectors *= files.norms[rows][:, None]
-        return vectors

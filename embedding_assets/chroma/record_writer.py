@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from embedding_assets.chroma.log_reader import ADD, DELETE
 from embedding_assets.chroma.log_writer import append
-from embedding_assets.chroma.sqlite_reader import ADD, DELETE, DOCUMENT_KEY, Collection, UnknownFormatError
+from embedding_assets.chroma.sqlite_reader import DOCUMENT_KEY, Collection, UnknownFormatError
 from embedding_assets.chroma.sqlite_writer import last_sequence_id, learn_settings, writing
 from embedding_assets.records import RecordBatch, Scalar, slices
 

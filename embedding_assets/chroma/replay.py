@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedding_assets.chroma.index_metadata import INDEX_METADATA_FILE, IndexMetadata, read_index_metadata
-from embedding_assets.chroma.sqlite_reader import ADD, DELETE, UPDATE, Collection, read_log
+from embedding_assets.chroma.log_reader import ADD, DELETE, UPDATE, read_log
+from embedding_assets.chroma.sqlite_reader import Collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,46 +82,48 @@ def locate_vectors(connection: sqlite3.Connection, collection: Collection, index
     """Replay the log's tail over the index's ids; ValueError for a row that ChromaDB could not replay."""
     labels = dict(index.id_to_label) if index else {}
     rows: dict[str, int] = {}
-    for row in read_log(connection, collection, indexed_up_to(collection, index)):
-        known = row.record_id in labels or row.record_id in rows
-        if row.operation == DELETE:
-            labels.pop(row.record_id, None)
-            rows.pop(row.record_id, None)
-        elif (row.operation == ADD and known) or (row.operation == UPDATE and not (known and row.has_vector)):
+    for seq, operation, record_id, has_vector in read_log(connection, collection, indexed_up_to(collection, index)):
+        known = record_id in rows or record_id in labels
+        if operation == DELETE:
+            labels.pop(record_id, None)
+            rows.pop(record_id, None)
+        elif (operation == ADD and known) or (operation == UPDATE and not (known and has_vector)):
             continue
-        elif not row.has_vector:
-            raise ValueError(f"log row {row.seq} adds a record without a vector")
+        elif not has_vector:
+            raise ValueError(f"log row {seq} adds a record without a vector")
         else:
-            labels.pop(row.record_id, None)
-            rows[row.record_id] = row.seq
+            labels.pop(record_id, None)
+            rows[record_id] = seq
     return VectorPlaces(labels, rows, index)
 
 
 def pending_changes(connection: sqlite3.Connection, collection: Collection) -> RecordChanges:
     """Replay the log's tail over the records' ids."""
     changes = RecordChanges()
-
-    def stored(record_id: str) -> bool:
-        row = connection.execute(
-            "SELECT 1 FROM embeddings WHERE segment_id = ? AND embedding_id = ?",
-            (collection.metadata_segment, record_id),
-        ).fetchone()
-        return row is not None
-
-    for row in list(read_log(connection, collection, collection.metadata_seq)):
-        record_id = row.record_id
-        new = record_id in changes.added
-        old = not new and record_id not in changes.removed and (record_id in changes.changed or stored(record_id))
-        if row.operation == DELETE:
+    rows = list(read_log(connection, collection, collection.metadata_seq))
+    stored = _stored(connection, collection) if rows else frozenset()
+    removed, changed, added = changes.removed, changes.changed, changes.added
+    for seq, operation, record_id, _ in rows:
+        new = record_id in added
+        old = not new and record_id in stored and record_id not in removed
+        if operation == DELETE:
             if new:
-                del changes.added[record_id]
+                del added[record_id]
             elif old:
-                changes.removed.add(record_id)
-                changes.changed.pop(record_id, None)
-        elif (row.operation == ADD and (new or old)) or (row.operation == UPDATE and not (new or old)):
+                removed.add(record_id)
+                changed.pop(record_id, None)
+        elif (operation == ADD and (new or old)) or (operation == UPDATE and not (new or old)):
             continue
         elif old:
-            changes.changed.setdefault(record_id, []).append(row.seq)
+            changed.setdefault(record_id, []).append(seq)
         else:
-            changes.added.setdefault(record_id, []).append(row.seq)
+            added.setdefault(record_id, []).append(seq)
     return changes
+
+
+def _stored(connection: sqlite3.Connection, collection: Collection) -> frozenset[str]:
+    """The ids of the records in SQLite."""
+    rows = connection.execute(
+        "SELECT embedding_id FROM embeddings WHERE segment_id = ?", (collection.metadata_segment,)
+    )
+    return frozenset(record_id for (record_id,) in rows)

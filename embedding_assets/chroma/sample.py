@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embedding_assets.chroma.read import VectorReader, read_records, reading
+from embedding_assets.chroma.read import read_records, reading
 from embedding_assets.chroma.replay import pending_changes
 from embedding_assets.chroma.sqlite_reader import (
     Collection,
@@ -17,6 +17,7 @@ from embedding_assets.chroma.sqlite_reader import (
     split_document,
     stored_value,
 )
+from embedding_assets.chroma.vectors import VectorReader
 from embedding_assets.records import Metadata, RecordBatch
 
 _AT_ONCE = 500  # values in one query

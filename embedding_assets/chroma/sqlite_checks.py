@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 
 import numpy as np
 
-from embedding_assets.chroma.sqlite_reader import (
-    ADD,
-    UPSERT,
-    Collection,
-    UnknownFormatError,
-    log_metadata,
-    log_vector,
-    read_log,
-)
+from embedding_assets.chroma.log_reader import ADD, UPSERT, LogRow, log_metadata, log_vectors, read_log
+from embedding_assets.chroma.sqlite_reader import Collection, UnknownFormatError
+from embedding_assets.records import slices
+
+_ROWS = 1000  # of the log, looked at together
 
 TABLES = (
     "collection_metadata",
@@ -123,22 +120,30 @@ def check_records(connection: sqlite3.Connection, collection: Collection, indexe
 
 def check_log(connection: sqlite3.Connection, collection: Collection) -> Iterator[str]:
     """Every row of the collection's log that is still there; for the known format."""
-    for row in read_log(connection, collection, 0):
-        try:
-            if row.has_vector:
-                if collection.dimension is None:
-                    raise ValueError("the log has vectors, the collection no dimension")
-                vector = np.frombuffer(log_vector(connection, row.seq, collection.dimension), dtype="<f4")
-                if not np.isfinite(vector).all():
-                    raise ValueError(f"log row {row.seq} holds a vector that is not finite")
-            elif row.operation in (ADD, UPSERT):
-                raise ValueError(f"log row {row.seq} adds a record without a vector")
-            log_metadata(connection, row.seq)
-        except UnknownFormatError:
-            continue  # lists are beyond the direct readers, but no damage
-        except ValueError as error:
-            yield f"collection {collection.name!r}: {error}"
-            return
+    rows = list(read_log(connection, collection, 0))
+    try:
+        for some in slices(len(rows), _ROWS):
+            _check_log_rows(connection, collection, rows[some])
+    except ValueError as error:
+        yield f"collection {collection.name!r}: {error}"
+
+
+def _check_log_rows(connection: sqlite3.Connection, collection: Collection, rows: list[LogRow]) -> None:
+    with_vector = [row.seq for row in rows if row.has_vector]
+    if with_vector and collection.dimension is None:
+        raise ValueError("the log has vectors, the collection no dimension")
+    finite = np.isfinite(log_vectors(connection, with_vector, collection.dimension or 0)).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"log row {with_vector[int(np.argmin(finite))]} holds a vector that is not finite")
+    bare = [row.seq for row in rows if not row.has_vector and row.operation in (ADD, UPSERT)]
+    if bare:
+        raise ValueError(f"log row {bare[0]} adds a record without a vector")
+    try:
+        log_metadata(connection, [row.seq for row in rows])
+    except UnknownFormatError:
+        for row in rows:  # lists are beyond the direct readers, but no damage
+            with contextlib.suppress(UnknownFormatError):
+                log_metadata(connection, [row.seq])
 
 
 def _check_fulltext(connection: sqlite3.Connection) -> Iterator[str]:

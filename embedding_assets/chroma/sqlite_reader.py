@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,8 @@ SQLITE_FILE = "chroma.sqlite3"
 DOCUMENT_KEY = "chroma:document"
 TOPIC_PREFIX = "persistent://default/default/"
 
-ADD, UPDATE, UPSERT, DELETE = range(4)
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
-_MAX_INTEGER = 2**63 - 1
-_POWERS = [float(f"1e{n}") for n in range(309)]
 
 
 class UnknownFormatError(EmbeddingAssetsError):
@@ -59,16 +55,6 @@ class Collection:
     def topic(self) -> str:
         """The name under which the collection's rows stand in the log."""
         return TOPIC_PREFIX + self.id
-
-
-@dataclass(frozen=True, slots=True)
-class LogRow:
-    """One row of the write-ahead log, without its vector's and metadata's values."""
-
-    seq: int
-    operation: int
-    record_id: str
-    has_vector: bool
 
 
 def _size_in_header(header: bytes) -> int:
@@ -127,20 +113,20 @@ def read_collections(connection: sqlite3.Connection) -> list[Collection]:
     """
     segments: dict[str, dict[str, str]] = {}
     for segment_id, kind, scope, owner in connection.execute("SELECT id, type, scope, collection FROM segments"):
-        _texts(segment_id, kind, scope, owner)
+        require_texts(segment_id, kind, scope, owner)
         if scope in segments.setdefault(owner, {}):
             raise ValueError(f"collection {owner} has two {scope} segments")
         segments[owner][scope] = segment_id
     seqs: dict[str, int] = {}
     for segment_id, seq in connection.execute("SELECT segment_id, seq_id FROM max_seq_id"):
-        _texts(segment_id)
+        require_texts(segment_id)
         if not isinstance(seq, int) or seq < 0:
             raise ValueError(f"max_seq_id of segment {segment_id} is {seq!r}")
         seqs[segment_id] = seq
     found = []
     rows = connection.execute("SELECT id, name, dimension, schema_str FROM collections ORDER BY name, id").fetchall()
     for collection_id, name, dimension, schema in rows:
-        _texts(collection_id, name)
+        require_texts(collection_id, name)
         own = segments.get(collection_id, {})
         if set(own) != {"VECTOR", "METADATA"}:
             raise ValueError(f"collection {name!r} has the segments {sorted(own)}, not one VECTOR and one METADATA")
@@ -180,60 +166,6 @@ def choose(collections: list[Collection], name: str | None) -> Collection:
             + " is not there"
         )
     return chosen[0]
-
-
-def read_log(connection: sqlite3.Connection, collection: Collection, after: int) -> Iterator[LogRow]:
-    """The collection's log rows behind `after`, in order; ValueError for a row that cannot be one."""
-    query = "SELECT seq_id, operation, id, vector IS NOT NULL FROM embeddings_queue WHERE topic = ? AND seq_id > ?"
-    for seq, operation, record_id, has_vector in connection.execute(
-        query + " ORDER BY seq_id", (collection.topic, after)
-    ):
-        _texts(record_id)
-        if operation not in (ADD, UPDATE, UPSERT, DELETE):
-            raise ValueError(f"log row {seq} has the operation {operation!r}")
-        yield LogRow(seq, operation, record_id, bool(has_vector))
-
-
-def log_vector(connection: sqlite3.Connection, seq: int, dimension: int) -> bytes:
-    """The raw little-endian float32 vector of this log row; ValueError if it has not this dimension."""
-    row = connection.execute("SELECT vector, encoding FROM embeddings_queue WHERE seq_id = ?", (seq,)).fetchone()
-    if row is None:
-        raise ValueError(f"log row {seq} is missing")
-    vector, encoding = row
-    if encoding != "FLOAT32" or not isinstance(vector, bytes) or len(vector) != 4 * dimension:
-        raise ValueError(f"log row {seq} holds no float32 vector of {dimension} dimensions")
-    return vector
-
-
-def log_metadata(connection: sqlite3.Connection, seq: int) -> dict[str, Scalar | None]:
-    """The metadata of this log row, the document among them; None means that the key is to be deleted.
-
-    Raises:
-        ValueError: it is no JSON object.
-        UnknownFormatError: a value is a list or an object.
-    """
-    row = connection.execute("SELECT metadata FROM embeddings_queue WHERE seq_id = ?", (seq,)).fetchone()
-    if row is None:
-        raise ValueError(f"log row {seq} is missing")
-    if row[0] is None:
-        return {}
-    try:
-        values = json.loads(row[0], parse_float=_float_as_serde, parse_constant=_no_constant)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"log row {seq} holds metadata that is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"log row {seq} holds metadata that is no JSON object")
-    for key, value in values.items():
-        if isinstance(value, (list, dict)):
-            raise unknown_value(key)
-        if isinstance(value, int) and not -_MAX_INTEGER - 1 <= value <= _MAX_INTEGER:
-            raise ValueError(f"log row {seq} holds a number beyond 64 bits")
-        if key == DOCUMENT_KEY and not isinstance(value, str):
-            raise ValueError(f"log row {seq} holds a document that is no text")
-        _texts(key)
-        if isinstance(value, str):
-            _texts(value)
-    return values
 
 
 def stored_value(key: Any, text: Any, integer: Any, real: Any, boolean: Any) -> Scalar:
@@ -285,7 +217,8 @@ def _settings(name: str, schema: Any) -> tuple[str, dict[str, int]]:
     return space, settings
 
 
-def _texts(*values: Any) -> None:
+def require_texts(*values: Any) -> None:
+    """ValueError for what is no text, or none that UTF-8 can hold."""
     for value in values:
         if type(value) is not str:
             raise ValueError(f"{value!r} stands where a text must be")
@@ -294,40 +227,3 @@ def _texts(*values: Any) -> None:
                 value.encode()
             except UnicodeEncodeError as error:
                 raise ValueError("a text holds a lone surrogate") from error
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _float_as_serde(text: str) -> float:
-    """The number as ChromaDB's JSON parser reads it, which is up to some units in the last place off.
-
-    It takes as many digits as fit 64 bits, and then multiplies or divides once by a power of ten.
-    """
-    mantissa, _, exponent_text = text.lower().partition("e")
-    negative = mantissa.startswith("-")
-    whole, _, fraction = mantissa.lstrip("-").partition(".")
-    exponent = int(exponent_text) if exponent_text else 0
-    significand, full = 0, False
-    for digits, decimal in ((whole, False), (fraction, True)):
-        for i, digit in enumerate(digits):
-            if full or significand * 10 + int(digit) >= 1 << 64:
-                full = True
-                if decimal:
-                    break
-                exponent += len(digits) - i
-                break
-            significand = significand * 10 + int(digit)
-            exponent -= decimal
-    value = float(significand)
-    while value and exponent < -308:
-        value /= 1e308
-        exponent += 308
-    if value:
-        if exponent > 308:
-            raise ValueError("a number is out of range")
-        value = value * _POWERS[exponent] if exponent >= 0 else value / _POWERS[-exponent]
-    if value == float("inf"):
-        raise ValueError("a number is out of range")
-    return -value if negative else value

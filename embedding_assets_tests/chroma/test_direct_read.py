@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedding_assets.chroma.read import as_cosine_gives, read_ids, read_origins, read_records
+from embedding_assets.chroma.read import read_ids, read_origins, read_records
 from embedding_assets.chroma.sqlite_reader import UnknownFormatError, connect, read_collections
 from embedding_assets.chroma.structure import check_structure
+from embedding_assets.chroma.vectors import as_cosine_gives
 from embedding_assets.errors import CorruptedError
 from embedding_assets.records import Origin
 from embedding_assets_tests.chroma.databases import (
@@ -254,3 +255,16 @@ def test_a_journal_left_behind_is_noticed(tmp_path: Path) -> None:
         read_ids(folder)
     [problem] = check_structure(folder).problems
     assert "journal was left behind" in problem
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1536), (2, 1536), (65, 384), (130, 7)])
+def test_norms_are_sums_from_the_first_to_the_last_dimension_however_many_vectors_there_are(
+    shape: tuple[int, int],
+) -> None:
+    raw = vector(np.random.default_rng(3), *shape) * np.float32(3)
+    total = np.zeros(len(raw), dtype=np.float32)
+    for column in (raw * raw).T:
+        total = total + column
+    norms = np.sqrt(total)
+    wanted = (raw * (np.float32(1) / (norms + np.float32(1e-30)))[:, None]) * norms[:, None]
+    assert as_cosine_gives(raw).tobytes() == wanted.tobytes()

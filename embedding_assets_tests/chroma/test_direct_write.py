@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedding_assets.chroma.log_writer import write_log
-from embedding_assets.chroma.read import as_cosine_gives, read_records
+from embedding_assets.chroma.read import read_records
 from embedding_assets.chroma.record_writer import changing
 from embedding_assets.chroma.sqlite_reader import UnknownFormatError
 from embedding_assets.chroma.sqlite_writer import writable
 from embedding_assets.chroma.structure import check_structure
+from embedding_assets.chroma.vectors import as_cosine_gives
 from embedding_assets.records import RecordBatch, clean_metadata
 from embedding_assets_tests.chroma.databases import (
     NAME,
