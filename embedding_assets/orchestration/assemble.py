@@ -17,6 +17,7 @@ from embedding_assets.orchestration.assets.snapshots import build_snapshots
 from embedding_assets.orchestration.audit import build_audit
 from embedding_assets.orchestration.checks import build_checks
 from embedding_assets.orchestration.jobs import build_jobs
+from embedding_assets.orchestration.look_jobs import build_look_jobs
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.resources import ApiResource, StoreResource
 from embedding_assets.orchestration.schedules import build_schedules
@@ -63,7 +64,12 @@ def build_definitions(
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*build_jobs(names), build_audit(catalog, names), *build_upkeep_jobs(catalog, names)],
+        jobs=[
+            *build_jobs(names),
+            build_audit(catalog, names),
+            *build_look_jobs(catalog, names),
+            *build_upkeep_jobs(catalog, names),
+        ],
         sensors=build_sensors(catalog, names, running=sensors_running, seconds=sensor_seconds),
         schedules=build_schedules(catalog, names, running=sensors_running),
         resources={own[name]: resource for name, resource in resources.items()},

@@ -11,10 +11,10 @@ import dagster as dg
 from pydantic import Field
 
 from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.orchestration.forms import LevelOption, LookForm, chosen, level_of
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_key
 from embedding_assets.orchestration.tables import rows_table
-from embedding_assets.orchestration.upkeep_jobs import chosen, level_of
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.upkeep import check_collection
@@ -22,11 +22,10 @@ from embedding_assets.pipeline.upkeep import check_collection
 AUDIT_JOB = "audit"
 
 
-class AuditConfig(dg.Config):
+class AuditConfig(LookForm):
     """Options of the audit."""
 
-    collections: list[str] = Field(default_factory=list, description="Which collections. Empty: all.")
-    level: str = Field(default="quick", description="`quick`, or `full` for everything.")
+    level: LevelOption = Field(default=LevelOption.quick, description="`quick`, or `full` for everything.")
     full_share: float = Field(
         default=1 / 7, ge=0, le=1, description="At `quick`, this share is verified in full, another one each day."
     )

@@ -1,133 +1,66 @@
-"""The commands of `embedding-assets` as jobs: the same options, a dry run unless told otherwise, in the lineage."""
+"""The commands of `embedding-assets` that change something, as jobs: a dry run unless told otherwise."""
 
-# No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
+# No `from __future__ import annotations`: Dagster reads the annotations of configuration as objects.
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import ConfigurationError
+from embedding_assets.orchestration import forms
+from embedding_assets.orchestration.forms import chosen, level_of, pasted, time_of
+from embedding_assets.orchestration.look_jobs import told
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.pipeline import operations
 from embedding_assets.pipeline.findings import Findings, Planned
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.prune import GRACE, KEEP
-from embedding_assets.vectorstore.verification import Level
-
-_LEVEL = "`quick` (manifest, checksums, SQLite) or `full` (also opens and searches it)."
-
-
-class UpkeepConfig(dg.Config):
-    """What every command has."""
-
-    collections: list[str] = Field(default_factory=list, description="Which collections. Empty: all.")
-    dry_run: bool = Field(default=True, description="Say what would be done, and stop. Set it to false to do it.")
-
-
-class RepairConfig(UpkeepConfig):
-    """Options of `repair`."""
-
-    level: str = Field(default="quick", description=_LEVEL)
-
-
-class PruneConfig(UpkeepConfig):
-    """Options of `prune`."""
-
-    keep: int = Field(default=KEEP, description="So many of the newest versions stay.")
-    grace_hours: float = Field(
-        default=GRACE.total_seconds() / 3600, description="What is unfinished and younger stays."
-    )
-
-
-class DeleteSnapshotsConfig(UpkeepConfig):
-    """Options of `snapshots delete`."""
-
-    timestamped: bool = Field(default=False, description="Delete all versions too, not only the pointer and `latest/`.")
-
-
-class RollbackConfig(UpkeepConfig):
-    """Options of `snapshots rollback`."""
-
-    version: str = Field(description="The version to make current again; name its one collection in `collections`.")
-
-
-class DeleteDeltasConfig(UpkeepConfig):
-    """Options of `deltas delete`."""
-
-    ids: list[str] = Field(description="The deltas to delete; their batches are pending again.")
-
-
-class CleanDeltasConfig(UpkeepConfig):
-    """Options of `deltas clean`."""
-
-    created_before: str = Field(default="", description="ISO time, by the store. Empty: `validated_since`, or now.")
-    corrupted_only: bool = Field(default=True, description="Delete only what is corrupted.")
-    level: str = Field(default="full", description=_LEVEL)
-
-
-class RestoreConfig(UpkeepConfig):
-    """Options of `quarantine restore`."""
-
-    kind: str = Field(description="`delta` or `snapshot`.")
-    name: str = Field(description="The entry; name its one collection in `collections`.")
-    force: bool = Field(default=False, description="Move it back although it is corrupted.")
-
-
-class PurgeConfig(UpkeepConfig):
-    """Options of `quarantine purge`."""
-
-    names: list[str] = Field(default_factory=list, description="Only these entries. Empty: all.")
-    found_before: str = Field(default="", description="Only what was moved there before this ISO time.")
-
 
 Plan = Callable[[ObjectStore, CollectionSpec, Any, str, Path], Planned]
 
-_COMMANDS: Sequence[tuple[str, type[UpkeepConfig], str, Plan]] = (
+_COMMANDS: Sequence[tuple[str, type[forms.UpkeepForm], str, Plan]] = (
     (
         "repair",
-        RepairConfig,
+        forms.RepairForm,
         "Verify everything, move aside what is corrupted, and compact from what is good.",
         lambda s, spec, c, run, tmp: operations.repair(s, spec, level=level_of(c.level), run_id=run, scratch=tmp),
     ),
     (
         "prune",
-        PruneConfig,
+        forms.PruneForm,
         "Delete what dead writers left behind, and old snapshot versions.",
         lambda s, spec, c, run, tmp: operations.prune(s, spec, keep=c.keep, grace=timedelta(hours=c.grace_hours)),
     ),
     (
         "snapshots_delete",
-        DeleteSnapshotsConfig,
+        forms.DeleteSnapshotsForm,
         "Remove the pointer and `latest/`; keep all deltas; the next compaction rebuilds from them.",
         lambda s, spec, c, run, tmp: operations.delete_snapshots(s, spec, timestamped=c.timestamped, run_id=run),
     ),
     (
         "snapshots_rollback",
-        RollbackConfig,
+        forms.RollbackForm,
         "Make an older version the current one.",
-        lambda s, spec, c, run, tmp: operations.rollback_snapshot(s, spec, c.version, run_id=run),
+        lambda s, spec, c, run, tmp: operations.rollback_snapshot(s, spec, c.version.strip(), run_id=run),
     ),
     (
         "snapshots_rebuild",
-        UpkeepConfig,
+        forms.UpkeepForm,
         "Make the next snapshot from all deltas, starting from nothing; the current one serves until then.",
         lambda s, spec, c, run, tmp: operations.rebuild_snapshot(s, spec, run_id=run, scratch=tmp),
     ),
     (
         "deltas_delete",
-        DeleteDeltasConfig,
+        forms.DeleteDeltasForm,
         "Delete deltas; their batches are pending again, and the next run polls them.",
-        lambda s, spec, c, run, tmp: operations.delete_deltas(s, spec, c.ids, scratch=tmp),
+        lambda s, spec, c, run, tmp: operations.delete_deltas(s, spec, pasted(c.ids), scratch=tmp),
     ),
     (
         "deltas_clean",
-        CleanDeltasConfig,
+        forms.CleanDeltasForm,
         "Verify deltas older than a cut-off and delete those that are corrupted; what cannot be read stays.",
         lambda s, spec, c, run, tmp: operations.clean_deltas(
             s,
@@ -140,15 +73,15 @@ _COMMANDS: Sequence[tuple[str, type[UpkeepConfig], str, Plan]] = (
     ),
     (
         "quarantine_restore",
-        RestoreConfig,
+        forms.RestoreForm,
         "Move an entry of the quarantine back to its place.",
-        lambda s, spec, c, run, tmp: operations.restore(s, spec, c.kind, c.name, force=c.force),
+        lambda s, spec, c, run, tmp: operations.restore(s, spec, c.kind.value, c.name.strip(), force=c.force),
     ),
     (
         "quarantine_purge",
-        PurgeConfig,
+        forms.PurgeForm,
         "Delete entries of the quarantine for good.",
-        lambda s, spec, c, run, tmp: operations.purge(s, spec, c.names, found_before=time_of(c.found_before)),
+        lambda s, spec, c, run, tmp: operations.purge(s, spec, pasted(c.names), found_before=time_of(c.found_before)),
     ),
 )
 _OF_ONE_COLLECTION = ("snapshots_rollback", "quarantine_restore")
@@ -160,9 +93,9 @@ def build_upkeep_jobs(catalog: Catalog, names: Names) -> list[dg.JobDefinition]:
 
 
 def _job(
-    catalog: Catalog, names: Names, name: str, config_type: type[UpkeepConfig], description: str, plan: Plan
+    catalog: Catalog, names: Names, name: str, form: type[forms.UpkeepForm], description: str, plan: Plan
 ) -> dg.JobDefinition:
-    def body(context: dg.OpExecutionContext, config: UpkeepConfig) -> None:
+    def body(context: dg.OpExecutionContext, config: forms.UpkeepForm) -> Iterator[dg.AssetObservation]:
         store, specs = names.store_in(context), chosen(catalog, config.collections)
         if name in _OF_ONE_COLLECTION and len(specs) != 1:
             raise ConfigurationError("collections", "must name exactly one collection here", "For example: [lines].")
@@ -171,56 +104,23 @@ def _job(
                 planned = plan(store.open(), spec, config, context.run_id, Path(scratch))
                 if planned.warning:
                     context.log.warning(f"{spec.name}: {planned.warning}")
-                done = Findings(spec.name, planned.rows, "a dry run: nothing was done")
+                done = Findings(
+                    spec.name,
+                    planned.rows,
+                    f"a dry run: nothing was done; with dry_run: false these {len(planned.rows)} would be",
+                )
                 if planned.nothing:
                     done = Findings(spec.name, (), "nothing is to be done")
                 elif not config.dry_run:
                     done = planned.execute()
-                context.log.info(f"{spec.name}: {done.summary}")
-                for row in done.rows:
-                    context.log.info(str({key: value for key, value in row.items() if value is not None}))
-                context.log_event(_observation(names, name, done))
+                yield told(context, names, name, done)
 
-    body.__name__ = name
-    body.__annotations__["config"] = config_type
-    op = dg.op(name=names.of(name), description=description, required_resource_keys={names.store})(body)
+    body.__annotations__["config"] = form
+    description = f"{description} A dry run unless `dry_run` is set to false."
+    op = dg.op(name=names.of(name), description=description, out={}, required_resource_keys={names.store})(body)
 
     @dg.job(name=names.of(f"upkeep_{name}"), description=description, executor_def=dg.in_process_executor)
     def upkeep() -> None:
         op()
 
     return upkeep
-
-
-def _observation(names: Names, name: str, done: Findings) -> dg.AssetObservation:
-    return dg.AssetObservation(
-        asset_key=names.asset("deltas" if name.startswith("deltas") else "snapshots"),
-        partition=None if name.startswith("deltas") else done.collection,
-        description=f"{name} of {done.collection}: {done.summary}",
-        metadata={"operation": name, "collection": done.collection, "done": rows_table(done.rows)},
-    )
-
-
-def chosen(catalog: Catalog, names: Sequence[str]) -> list[CollectionSpec]:
-    """The collections of these names; all, if none is named."""
-    return [catalog.get(name) for name in names] or list(catalog)
-
-
-def level_of(text: str) -> Level:
-    """A level by its name."""
-    if text == "quick":
-        return "quick"
-    if text == "full":
-        return "full"
-    raise ConfigurationError(f"level {text!r}", "is no level", "Use `quick` or `full`.")
-
-
-def time_of(text: str) -> datetime | None:
-    """A time in ISO form, UTC unless it says otherwise; None for an empty text."""
-    if not text:
-        return None
-    try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        raise ConfigurationError(f"time {text!r}", "is no ISO time", "Write it as 2026-03-04T12:00.") from None
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)

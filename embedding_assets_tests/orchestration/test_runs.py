@@ -233,7 +233,7 @@ def test_a_damaged_snapshot_is_replaced_by_the_next_compaction(
 
 def test_batch_ids_in_the_run_config_are_polled_and_no_others(complete: Deployment) -> None:
     first, second = complete.cell.batch_ids()
-    result = complete.run_cell("batch_results", batch_ids=[second])
+    result = complete.run_cell("batch_results", batch_ids=[f" {second},\n"])
     assert result.success
     states = {row["batch"]: row["state"] for row in metadata(result, "batch_results")["batches"]}
     assert states == {first: "skipped", second: "unchanged"}

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from embedding_assets.batches.balance import balance
+from embedding_assets.cli.app import _register, app
+from embedding_assets.orchestration.forms import pasted
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.commit import head
@@ -25,12 +27,23 @@ from embedding_assets_tests.orchestration.deployment import Deployment, metadata
 
 pytestmark = [pytest.mark.dagster, pytest.mark.service]
 
+# What makes a database for a person's own machine, or reads for a program.
+NOT_JOBS = {"demo", "dev", "query"}
 # What the form cannot know.
 REQUIRED: dict[str, dict[str, Any]] = {
     "snapshots_rollback": {"version": "0000000001-20260101T000000000000-00000000"},
     "deltas_delete": {"ids": ["20260101T000000000000-00000000"]},
     "quarantine_restore": {"kind": "delta", "name": "x"},
 }
+LOOKS = [
+    "status",
+    "check",
+    "snapshots_list",
+    "snapshots_verify",
+    "deltas_list",
+    "deltas_verify",
+    "quarantine_list",
+]
 JOBS = [
     "repair",
     "prune",
@@ -45,13 +58,18 @@ JOBS = [
 
 
 def launch(
-    deployment: Deployment, job: str, config: Mapping[str, Any] | None = None, *, op: str | None = None
+    deployment: Deployment,
+    job: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    op: str | None = None,
+    raise_on_error: bool = False,
 ) -> dg.ExecuteInProcessResult:
     """Run a job without partitions, with the options of its form."""
     return deployment.definitions.resolve_job_def(job).execute_in_process(
         instance=deployment.instance,
         run_config={"ops": {op or job.removeprefix("upkeep_"): {"config": dict(config or {})}}},
-        raise_on_error=False,
+        raise_on_error=raise_on_error,
     )
 
 
@@ -147,6 +165,55 @@ def test_every_command_is_a_job_whose_form_is_a_dry_run_unless_told_otherwise(co
     assert all(one.description for one in fields.values())
 
 
+def test_every_command_of_the_command_line_is_a_job(complete: Deployment) -> None:
+    _register()
+    commands = {one.name or (one.callback and one.callback.__name__) for one in app.registered_commands}
+    commands |= {
+        f"{group.name}_{one.name or (one.callback and one.callback.__name__)}"
+        for group in app.registered_groups
+        if group.typer_instance
+        for one in group.typer_instance.registered_commands
+    }
+    jobs = {job.name.removeprefix("upkeep_") for job in complete.definitions.resolve_all_job_defs()}
+    assert commands - jobs <= NOT_JOBS, "what the command line does can be launched in the UI, too"
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_look_changes_nothing_and_leaves_a_table_in_the_assets_history(complete: Deployment, name: str) -> None:
+    before = contents(complete.cell.store)
+    result = launch(complete, f"upkeep_{name}", {"collections": [f" {complete.cell.spec.name},\n"]})
+    assert result.success, trouble(result)
+    (observed,) = observations(result)
+    said = plain(observed.metadata)
+    assert (said["operation"], said["collection"]) == (name, complete.cell.spec.name)
+    assert said["done"] or name == "quarantine_list"
+    assert contents(complete.cell.store) == before
+
+
+@pytest.mark.parametrize("name", ["check", "deltas_verify"])
+def test_a_look_that_finds_corruption_fails_after_it_told_all(complete: Deployment, name: str) -> None:
+    delta = only_delta(complete)
+    flip(complete.cell.store, file_of(delta, "data_level0.bin"))
+    result = launch(complete, f"upkeep_{name}")
+    assert delta.id in trouble(result)
+    (observed,) = observations(result)
+    assert {row["name"]: row["verdict"] for row in plain(observed.metadata)["done"]}[delta.id] == "corrupted"
+
+
+def test_an_option_that_the_form_does_not_offer_is_refused_before_the_run(complete: Deployment) -> None:
+    for name, config in (
+        ("check", {"level": "deep"}),
+        ("quarantine_restore", {"kind": "batch", "name": "x"}),
+    ):
+        with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum"):
+            launch(complete, f"upkeep_{name}", config, raise_on_error=True)
+
+
+def test_ids_may_be_pasted_as_they_were_copied() -> None:
+    assert pasted([" batch_1\tbatch_2,\n 'batch_3'; ", "batch_1", ""]) == ["batch_1", "batch_2", "batch_3"]
+    assert pasted([]) == []
+
+
 def test_a_dry_run_changes_nothing_and_says_what_would_be_done(complete: Deployment) -> None:
     delta = only_delta(complete)
     flip(complete.cell.store, file_of(delta, "data_level0.bin"))
@@ -194,8 +261,6 @@ def test_what_cannot_be_done_fails_the_run_and_says_why(complete: Deployment) ->
     before = contents(complete.cell.store)
     for name, config, word in (
         ("snapshots_rollback", {"version": "0000000009-x", "dry_run": False}, "is not in the log"),
-        ("quarantine_restore", {"kind": "batch", "name": "x", "dry_run": False}, "is no kind of entry"),
-        ("deltas_clean", {"level": "deep"}, "is no level"),
         ("deltas_clean", {"created_before": "yesterday"}, "is no ISO time"),
         ("repair", {"collections": ["receipts"]}, "receipts"),
     ):

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.forms import pasted
 from embedding_assets.orchestration.metadata.cells import say_landed
 from embedding_assets.orchestration.metadata.definitions import asset
 from embedding_assets.orchestration.metadata.values import Stopwatch, data_version, preview_of_batches
@@ -21,8 +22,9 @@ class BatchResultsConfig(dg.Config):
     """Which batches to poll."""
 
     batch_ids: list[str] = Field(
-        default_factory=list,
-        description="Poll these batches of the cell, even those that have a valid delta. Empty: all that lack one.",
+        default=[],
+        description="Poll these batches of the cell afresh, even those that have a valid delta. Empty: all that lack "
+        "one, which is right unless you know better. Paste ids as they are: blanks and commas separate, too.",
     )
 
 
@@ -53,7 +55,7 @@ def build_batch_results(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         for damage in damages:
             context.log.warning(f"delta {damage.name} is corrupted and was moved aside: {damage.reason}")
         client = names.api_in(context).client()
-        results = land_cell(client, objects, spec, day, frozenset(config.batch_ids))
+        results = land_cell(client, objects, spec, day, frozenset(pasted(config.batch_ids)))
         for row in results.batches:
             if row.state in ("trouble", "lost", "kept"):
                 context.log.warning(f"batch {row.batch_id}: {row.state}: {row.reason}")

@@ -1,0 +1,139 @@
+"""The commands of `embedding-assets` that look and change nothing, as jobs."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of configuration as objects.
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dagster as dg
+
+from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.errors import CorruptedError, UnreadableError
+from embedding_assets.orchestration import forms
+from embedding_assets.orchestration.forms import chosen, level_of, pasted
+from embedding_assets.orchestration.names import Names
+from embedding_assets.orchestration.tables import rows_table
+from embedding_assets.pipeline import upkeep
+from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.status import collection_status
+from embedding_assets.store.objects import ObjectStore
+
+Look = Callable[[ObjectStore, CollectionSpec, Any, Path], Findings]
+
+
+def _status(store: ObjectStore, spec: CollectionSpec, form: forms.LookForm, scratch: Path) -> Findings:
+    stands = collection_status(store, spec).to_json()
+    rows: tuple[Row, ...] = tuple(
+        {"fact": str(key), "value": str(value)} for key, value in stands.items() if key != "collection"
+    )
+    return Findings(spec.name, rows, f"{stands['records']} records in the snapshot")
+
+
+_COMMANDS: Sequence[tuple[str, type[forms.LookForm], str, Look]] = (
+    ("status", forms.LookForm, "Where every collection stands: records, deltas, the current snapshot.", _status),
+    (
+        "check",
+        forms.VerifyForm,
+        "Verify everything: deltas, snapshots, the books of every day.",
+        lambda s, spec, c, tmp: upkeep.check_collection(s, spec, level_of(c.level), tmp),
+    ),
+    (
+        "snapshots_list",
+        forms.LookForm,
+        "The versions, which one is current, and where the pointer points.",
+        lambda s, spec, c, tmp: upkeep.list_snapshots(s, spec),
+    ),
+    (
+        "snapshots_verify",
+        forms.VerifyForm,
+        "Whether each snapshot version is whole.",
+        lambda s, spec, c, tmp: upkeep.verify_snapshots(s, spec, level_of(c.level), tmp),
+    ),
+    (
+        "deltas_list",
+        forms.LookForm,
+        "The deltas, and folders of older systems.",
+        lambda s, spec, c, tmp: upkeep.list_all_deltas(s, spec),
+    ),
+    (
+        "deltas_verify",
+        forms.VerifyDeltasForm,
+        "Whether each delta is whole.",
+        lambda s, spec, c, tmp: upkeep.verify_deltas(s, spec, level_of(c.level), tmp, pasted(c.ids)),
+    ),
+    (
+        "quarantine_list",
+        forms.LookForm,
+        "What was moved aside, why, and which batches were in it.",
+        lambda s, spec, c, tmp: upkeep.list_quarantined(s, spec),
+    ),
+)
+
+
+def build_look_jobs(catalog: Catalog, names: Names) -> list[dg.JobDefinition]:
+    """A job per command."""
+    return [_job(catalog, names, *command) for command in _COMMANDS]
+
+
+def _job(
+    catalog: Catalog, names: Names, name: str, form: type[forms.LookForm], description: str, look: Look
+) -> dg.JobDefinition:
+    def body(context: dg.OpExecutionContext, config: forms.LookForm) -> Iterator[dg.AssetObservation]:
+        found = []
+        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+            for spec in chosen(catalog, config.collections):
+                found.append(look(names.store_in(context).open(), spec, config, Path(scratch)))
+                # Yielded and not logged: what is logged is lost when the step fails.
+                yield told(context, names, name, found[-1])
+        _end_as_the_command_does(found)
+
+    body.__annotations__["config"] = form
+    op = dg.op(
+        name=names.of(name),
+        description=f"{description} Changes nothing.",
+        out={},
+        required_resource_keys={names.store},
+    )(body)
+
+    @dg.job(
+        name=names.of(f"upkeep_{name}"),
+        description=f"{description} Changes nothing.",
+        executor_def=dg.in_process_executor,
+    )
+    def upkeep_look() -> None:
+        op()
+
+    return upkeep_look
+
+
+def _end_as_the_command_does(found: Sequence[Findings]) -> None:
+    """Fail where the command ends with exit code 3 or 4, so that nobody takes a green run for a clean bill."""
+    rows = [row for one in found for row in one.rows]
+    for verdict, error, remedy in (
+        ("corrupted", CorruptedError, "Launch upkeep_repair, or let the next runs and the audit heal it."),
+        ("unknown", UnreadableError, "Launch it again when the store answers."),
+    ):
+        wrong = [f"{row['name']}: {row.get('reason')}" for row in rows if row.get("verdict") == verdict]
+        if wrong:
+            more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise error(f"{len(wrong)} of what was verified", f"is {verdict}: {'; '.join(wrong[:3])}{more}", remedy)
+
+
+def told(context: dg.OpExecutionContext, names: Names, operation: str, found: Findings) -> dg.AssetObservation:
+    """What an operation found or did: a line in the log, and a table for the asset's history."""
+    context.log.info(f"{found.collection}: {found.summary or f'{len(found.rows)} found'}")
+    asset = "deltas" if operation.startswith("deltas") else "snapshots"
+    return dg.AssetObservation(
+        asset_key=names.asset(asset),
+        # An operation on deltas concerns many days, hence no partition of theirs.
+        partition=found.collection if asset == "snapshots" else None,
+        description=f"{operation} of {found.collection}: {found.summary}",
+        metadata={
+            "operation": operation,
+            "collection": found.collection,
+            "summary": found.summary,
+            "rows": len(found.rows),
+            "done": rows_table(found.rows),
+        },
+    )
