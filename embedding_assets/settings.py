@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from embedding_assets.errors import ConfigurationError
 
 DEFAULT_COLLECTIONS = Path(__file__).with_name("collections.yaml")
+CHANNELS_VARIABLE = "EMBEDDING_ASSETS_ALERTS"
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -44,6 +45,21 @@ class ApiSettings:
 
 
 @dataclass(frozen=True)
+class AlertSettings:
+    """Where alerts go.
+
+    Attributes:
+        channels: URLs as apprise knows them, separated by spaces or commas; they hold secrets.
+        ui_url: address of the Dagster UI, for links in messages.
+        per_hour: so many messages a channel gets in an hour at most; None is left to the default.
+    """
+
+    channels: str = field(default="", repr=False)
+    ui_url: str | None = None
+    per_hour: int | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one environment.
 
@@ -60,6 +76,7 @@ class Settings:
     cache_folder: Path
     s3: S3Settings = S3Settings()
     api: ApiSettings = ApiSettings()
+    alerts: AlertSettings = AlertSettings()
 
 
 def load_settings(
@@ -108,6 +125,7 @@ def load_settings(
             aws_session_token=merged.get("AWS_SESSION_TOKEN"),
         ),
         api=ApiSettings(merged.get("OPENAI_API_KEY"), merged.get("OPENAI_BASE_URL")),
+        alerts=AlertSettings(merged.get(CHANNELS_VARIABLE, ""), merged.get("EMBEDDING_ASSETS_UI"), _per_hour(merged)),
     )
 
 
@@ -121,6 +139,17 @@ def export_environment_files(environ: MutableMapping[str, str], folder: Path | N
     name = environ.get("EMBEDDING_ASSETS_ENV") or base.get("EMBEDDING_ASSETS_ENV") or "dev"
     for key, value in {**base, **_read(folder / f".env.{name}")}.items():
         environ.setdefault(key, value)
+
+
+def _per_hour(environ: Mapping[str, str]) -> int | None:
+    text = environ.get("EMBEDDING_ASSETS_ALERTS_PER_HOUR")
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 2:
+        raise ConfigurationError(
+            "EMBEDDING_ASSETS_ALERTS_PER_HOUR", f"is {text!r}", "Set it to a whole number, 2 or more."
+        )
+    return int(text)
 
 
 def _read(path: Path) -> dict[str, str]:

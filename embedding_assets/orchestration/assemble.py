@@ -9,7 +9,9 @@ from typing import Any
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 
+from embedding_assets.alerts.delivery import PER_HOUR
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.alerts.own import Own
 from embedding_assets.orchestration.assets.deltas import build_deltas
 from embedding_assets.orchestration.assets.requests import build_embedding_requests
 from embedding_assets.orchestration.assets.results import build_batch_results
@@ -19,9 +21,10 @@ from embedding_assets.orchestration.checks import build_checks
 from embedding_assets.orchestration.jobs import build_jobs
 from embedding_assets.orchestration.look_jobs import build_look_jobs
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.resources import ApiResource, StoreResource
+from embedding_assets.orchestration.resources import AlertsResource, ApiResource, StoreResource
 from embedding_assets.orchestration.schedules import build_schedules
 from embedding_assets.orchestration.sensors import build_sensors
+from embedding_assets.orchestration.sensors.alerts import build_alerts
 from embedding_assets.orchestration.upkeep_jobs import build_upkeep_jobs
 from embedding_assets.settings import Settings
 
@@ -38,14 +41,16 @@ def build_definitions(
 
     Args:
         catalog: the collections.
-        resources: `store` (StoreResource) and `api` (ApiResource). What is left out is a resource of that name of the
-            project that the set becomes a part of.
+        resources: `store` (StoreResource), `api` (ApiResource) and `alerts` (AlertsResource). Where `store` or `api` is
+            left out, it is a resource of that name of the project that the set becomes a part of; without `alerts`
+            the environment says where alerts go.
         prefix: begins the names of everything, so that several sets live side by side; see `Names`.
         sensors_running: whether the sensors run as soon as the location is loaded.
         sensor_seconds: how often each sensor looks.
     """
-    own = {name: f"{prefix}_{name}" if prefix else name for name in resources}
-    names = Names(prefix, **own)
+    resources = {"alerts": AlertsResource(), **resources}
+    keys = {name: f"{prefix}_{name}" if prefix else name for name in resources}
+    names = Names(prefix, **keys)
     with warnings.catch_warnings():
         # Partitioned checks are a preview in Dagster 1.13; the mapping from cells to collections and references to
         # the code are betas. Without the first one partition masks another's failure; without the second there is no
@@ -61,18 +66,25 @@ def build_definitions(
                 build_snapshots(catalog, names),
             ]
         )
+    jobs: list[dg.JobDefinition | dg.UnresolvedAssetJobDefinition] = [
+        *build_jobs(names),
+        build_audit(catalog, names),
+        *build_look_jobs(catalog, names),
+        *build_upkeep_jobs(catalog, names),
+    ]
+    schedules = build_schedules(catalog, names, running=sensors_running)
+    sensors = build_sensors(catalog, names, running=sensors_running, seconds=sensor_seconds)
+    named: list[dg.SensorDefinition | dg.ScheduleDefinition] = [*sensors, *schedules]
+    made = [one for one in assets if isinstance(one, dg.AssetsDefinition)]
+    own = Own.of(made, checks, (job.name for job in jobs), (one.name for one in named))
+    status = dg.DefaultSensorStatus.RUNNING if sensors_running else dg.DefaultSensorStatus.STOPPED
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[
-            *build_jobs(names),
-            build_audit(catalog, names),
-            *build_look_jobs(catalog, names),
-            *build_upkeep_jobs(catalog, names),
-        ],
-        sensors=build_sensors(catalog, names, running=sensors_running, seconds=sensor_seconds),
-        schedules=build_schedules(catalog, names, running=sensors_running),
-        resources={own[name]: resource for name, resource in resources.items()},
+        jobs=jobs,
+        sensors=[*sensors, build_alerts(names, own, status, sensor_seconds)],
+        schedules=schedules,
+        resources={keys[name]: resource for name, resource in resources.items()},
     )
 
 
@@ -85,4 +97,5 @@ def resources_of(settings: Settings) -> dict[str, Any]:
             cache=str(settings.cache_folder),
         ),
         "api": ApiResource(base_url=settings.api.base_url),
+        "alerts": AlertsResource(ui_url=settings.alerts.ui_url, per_hour=settings.alerts.per_hour or PER_HOUR),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from embedding_assets.errors import ConfigurationError
-from embedding_assets.orchestration.resources import ApiResource, StoreResource
+from embedding_assets.orchestration.resources import AlertsResource, ApiResource, StoreResource
 
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
@@ -21,12 +21,13 @@ class Names:
     Attributes:
         prefix: the first part of all its asset keys, the beginning of the names of its jobs, sensors, schedules and
             steps, and its assets' group; empty for the only set of an instance.
-        store, api: the keys of the resources that it works with.
+        store, api, alerts: the keys of the resources that it works with.
     """
 
     prefix: str = ""
     store: str = "store"
     api: str = "api"
+    alerts: str = "alerts"
 
     def __post_init__(self) -> None:
         if self.prefix and not _PREFIX.fullmatch(self.prefix):
@@ -57,4 +58,9 @@ class Names:
     def api_in(self, context: Any) -> ApiResource:
         """The API, from the context of a step, a check or a sensor that requires it."""
         found: ApiResource = getattr(context.resources, self.api)
+        return found
+
+    def alerts_in(self, context: Any) -> AlertsResource:
+        """Where alerts go, from the context of a sensor that requires it."""
+        found: AlertsResource = getattr(context.resources, self.alerts)
         return found

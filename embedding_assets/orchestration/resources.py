@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import Field
 
+from embedding_assets.alerts.channels import BadChannel, Channel, channels_of
+from embedding_assets.alerts.delivery import PER_HOUR
 from embedding_assets.batches.client import EmbeddingApi
-from embedding_assets.settings import ApiSettings, S3Settings
+from embedding_assets.settings import CHANNELS_VARIABLE, ApiSettings, S3Settings
 from embedding_assets.store.objects import ObjectStore, open_store
 
 
@@ -69,3 +72,24 @@ class ApiResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # see abo
     def client(self) -> EmbeddingApi:
         """A client."""
         return EmbeddingApi(ApiSettings(self.api_key, self.base_url))
+
+
+class AlertsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # see above
+    """Where alerts go, and how many."""
+
+    channels: str | None = Field(
+        default=None,
+        description="URLs as apprise knows them, separated by spaces or commas: EMBEDDING_ASSETS_ALERTS unless given. "
+        "They hold secrets: give a dg.EnvVar, not a text.",
+    )
+    ui_url: str | None = Field(default=None, description="Address of the Dagster UI; messages link to it.")
+    per_hour: int = Field(
+        default=PER_HOUR,
+        ge=2,
+        description="So many messages a channel gets in an hour at most; the rest is summarised.",
+    )
+
+    def channels_now(self) -> tuple[list[Channel], list[BadChannel]]:
+        """The channels, and the entries that are none."""
+        given = os.environ.get(CHANNELS_VARIABLE, "") if self.channels is None else self.channels
+        return channels_of(given, os.environ)

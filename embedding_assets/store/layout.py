@@ -11,6 +11,8 @@
 {collection}/snapshot/latest-pointer.txt                     the current version's id
 {collection}/snapshot/report/{version}/...                   its numbers, pictures and page; statistics.json last
 {collection}/quarantine/{kind}/{name}/...                    what was found corrupted; report.json last
+_alerts/{scope}/outbox/{id}.json                             what is to be told, of one set of collections
+_alerts/{scope}/channels/{channel}/{number}.claim.json       a delivery that was begun; {number}.end.json: how it ended
 """
 
 from __future__ import annotations
@@ -122,3 +124,8 @@ def legacy_name(folder: str) -> str:
 def quarantine(collection: str, kind: str | None = None, name: str | None = None) -> str:
     """Folder of quarantined objects: of a collection, of one kind (`delta`, `snapshot`), or of one of them."""
     return "/".join(p for p in (collection, "quarantine", kind, name) if p)
+
+
+def alerts(scope: str | None = None, *parts: str) -> str:
+    """Folder of the alerts: of all, of one set of collections, or of a part of them. No collection has that name."""
+    return "/".join(("_alerts", *((part(scope),) if scope else ()), *parts))

@@ -1,0 +1,1 @@
+"""What Dagster knows of failures, as changes for `embedding_assets.alerts`."""

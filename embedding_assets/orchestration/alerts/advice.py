@@ -1,0 +1,79 @@
+"""What the pipeline does by itself about a failure, and what a person can do: the night's page, in two sentences."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from embedding_assets.alerts.message import Severity
+
+
+class Advice(NamedTuple):
+    """What happens by itself, and what a person can do."""
+
+    by_itself: str
+    to_do: str
+
+
+_CHECKS: dict[tuple[str, Severity], Advice] = {
+    ("results_are_complete", "ERROR"): Advice(
+        "The cell's next run polls its batches again.",
+        "If it stays, compare `batches` on the check's page with the API's list; materialize the cell's results.",
+    ),
+    ("results_are_complete", "WARN"): Advice(
+        "Nothing: these records were asked for as often as `attempts` allows, or can never be embedded.",
+        "Read `rejections` on the check's page and correct the documents; corrected ones are asked for again.",
+    ),
+    ("deltas_are_whole", "ERROR"): Advice(
+        "The corrupted delta is moved to the quarantine, its batches are polled afresh, and a new delta is built.",
+        "Nothing, unless no recovery follows: then `embedding-assets repair`, and `embedding-assets quarantine list`.",
+    ),
+    ("deltas_are_whole", "WARN"): Advice(
+        "Nothing was moved; the next run builds what lacks a delta, and the next audit looks again.",
+        "If it stays, see the reason on the check's page: the store or a declaration is in the way.",
+    ),
+    ("snapshot_is_whole", "ERROR"): Advice(
+        "The next compaction moves a corrupted snapshot to the quarantine and goes on from the newest good version, "
+        "else from all deltas; readers get the newest good version meanwhile.",
+        "Nothing, unless no recovery follows: then `embedding-assets repair`, and `embedding-assets snapshots list`.",
+    ),
+    ("snapshot_is_whole", "WARN"): Advice(
+        "Nothing was moved; the next audit looks again.",
+        "If it stays, see the reason on the check's page: the store or a declaration is in the way.",
+    ),
+}
+_ANY_CHECK = Advice(
+    "It is evaluated again by the next run that makes or audits this partition.",
+    "See what was found on the check's page.",
+)
+
+
+def for_check(name: str, severity: Severity) -> Advice:
+    """The advice for a failed check."""
+    return _CHECKS.get((name, severity), _ANY_CHECK)
+
+
+def for_run(*, requested: bool, severity: Severity) -> Advice:
+    """The advice for a failed run.
+
+    Args:
+        requested: whether a sensor asked for it, which does so again.
+        severity: STOPPED: that was the last attempt.
+    """
+    if severity == "STOPPED":
+        return Advice(
+            "No more: so many attempts have failed that it is not tried again until there is something else to do.",
+            "Look at the run, remove the cause, and launch the run once by hand: attempts count anew from there.",
+        )
+    if requested:
+        return Advice(
+            "The sensor asks for it again, after growing pauses.", "Nothing yet; if it goes on, look at the run."
+        )
+    return Advice("Nothing: nobody but a person or a schedule asks for it.", "Look at the run, and launch it again.")
+
+
+def for_instigator(kind: str) -> Advice:
+    """The advice for a sensor or a schedule that keeps failing."""
+    return Advice(
+        f"The daemon goes on trying; until it succeeds, nothing is asked for by this {kind}.",
+        "Read the error of its last tick on its page: mostly a setting or a credential.",
+    )

@@ -1,0 +1,139 @@
+"""A little set of assets whose checks, steps and sensors fail when told to, with the sensor that tells of it."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of contexts as objects.
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from embedding_assets.orchestration.alerts.own import Own
+from embedding_assets.orchestration.names import Names
+from embedding_assets.orchestration.resources import AlertsResource, StoreResource
+from embedding_assets.orchestration.sensors.alerts import build_alerts
+from embedding_assets.store.objects import ObjectStore
+
+DAYS = [f"2026-11-{day:02d}" for day in range(1, 31)]
+PARTITIONS = dg.StaticPartitionsDefinition([f"lines|{day}" for day in DAYS])
+UI = "http://dagster.example.com"
+
+_stores: dict[str, ObjectStore] = {}
+
+
+class HeldStore(StoreResource):
+    """A store that a test holds in its hands."""
+
+    def open(self) -> ObjectStore:
+        return _stores[self.url]
+
+
+@dataclass
+class Faults:
+    """What fails just now.
+
+    Attributes:
+        error, warning: partitions whose blocking check, or check that warns, fails.
+        crash: partitions whose step raises.
+        audit: partitions that the audit finds damaged.
+    """
+
+    error: set[str] = field(default_factory=set)
+    warning: set[str] = field(default_factory=set)
+    crash: set[str] = field(default_factory=set)
+    audit: set[str] = field(default_factory=set)
+
+
+def build_little_set(faults: Faults, names: Names) -> tuple[dg.Definitions, Own]:
+    """An asset with two checks, a job of it, and an audit that evaluates one of them for every partition."""
+
+    @dg.asset(name="deltas", key_prefix=names.prefix or None, partitions_def=PARTITIONS)
+    def deltas(context: dg.AssetExecutionContext) -> None:
+        if context.partition_key in faults.crash:
+            raise OSError("no space left on device <sda1>")
+
+    @dg.asset_check(asset=deltas, name="deltas_are_whole", blocking=True, partitions_def=PARTITIONS)
+    def whole(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        bad = context.partition_key in faults.error
+        return dg.AssetCheckResult(passed=not bad, description="delta 7: SHA-256 of data_level0.bin differs")
+
+    @dg.asset_check(asset=deltas, name="results_are_complete", partitions_def=PARTITIONS)
+    def complete(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        bad = context.partition_key in faults.warning
+        return dg.AssetCheckResult(passed=not bad, severity=dg.AssetCheckSeverity.WARN, description="3 were rejected")
+
+    @dg.op(out={}, name=names.of("verify_everything"))
+    def verify_everything() -> Iterator[dg.AssetCheckEvaluation]:
+        for partition in PARTITIONS.get_partition_keys():
+            yield dg.AssetCheckEvaluation(
+                asset_key=deltas.key,
+                check_name="deltas_are_whole",
+                passed=partition not in faults.audit,
+                description="audit: 1 corrupted" if partition in faults.audit else "audit: 1 valid",
+                partition=partition,
+            )
+
+    @dg.job(name=names.of("audit"))
+    def audit() -> None:
+        verify_everything()
+
+    job = dg.define_asset_job(names.of("embed_cell"), selection=[deltas])
+    checks = [whole, complete]
+    own = Own.of([deltas], checks, [job.name, audit.name], ["finished_batches", "daily_audit"])
+    sensor = build_alerts(names, own, dg.DefaultSensorStatus.RUNNING, 60)
+    definitions = dg.Definitions(
+        assets=[deltas],
+        asset_checks=checks,
+        jobs=[job, audit],
+        sensors=[sensor],
+        resources={"store": HeldStore(url="memory://none"), "alerts": AlertsResource()},
+        executor=dg.in_process_executor,
+    )
+    return definitions, own
+
+
+@dataclass
+class Alarms:
+    """The little set on an instance, with its alerts in a store and its channels; the daemon's part is played."""
+
+    instance: dg.DagsterInstance
+    store: ObjectStore
+    channels: str
+    per_hour: int = 1000
+    names: Names = field(default_factory=Names)
+    faults: Faults = field(default_factory=Faults)
+    cursor: str | None = None
+    said: str = ""
+
+    def __post_init__(self) -> None:
+        self.definitions, self.own = build_little_set(self.faults, self.names)
+
+    def run(self, *days: str, tags: dict[str, str] | None = None) -> None:
+        """Run the cells of these days."""
+        for day in days:
+            self._job("embed_cell", partition_key=f"lines|{day}", tags=tags)
+
+    def audit(self) -> None:
+        """Run the audit."""
+        self._job("audit")
+
+    def look(self, store: ObjectStore | None = None) -> str:
+        """Let the sensor look once; where it dies, its cursor stays as it was, as the daemon does it."""
+        url = f"memory://{id(self)}"
+        _stores[url] = store or self.store
+        resources: dict[str, Any] = {
+            "store": HeldStore(url=url),
+            "alerts": AlertsResource(channels=self.channels, ui_url=UI, per_hour=self.per_hour),
+        }
+        with dg.build_sensor_context(
+            instance=self.instance, definitions=self.definitions, resources=resources, cursor=self.cursor
+        ) as context:
+            answer = self.definitions.resolve_sensor_def(self.names.of("alerts")).evaluate_tick(context)
+        self.cursor = answer.cursor
+        self.said = answer.skip_message or ""
+        return self.said
+
+    def _job(self, name: str, **more: Any) -> None:
+        self.definitions.resolve_job_def(self.names.of(name)).execute_in_process(
+            instance=self.instance, raise_on_error=False, **more
+        )
