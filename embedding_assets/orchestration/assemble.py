@@ -18,6 +18,7 @@ from embedding_assets.orchestration.assets.results import build_batch_results
 from embedding_assets.orchestration.assets.snapshots import build_snapshots
 from embedding_assets.orchestration.audit import build_audit
 from embedding_assets.orchestration.checks import build_checks
+from embedding_assets.orchestration.freshness import build_freshness_job
 from embedding_assets.orchestration.jobs import build_jobs
 from embedding_assets.orchestration.look_jobs import build_look_jobs
 from embedding_assets.orchestration.names import Names
@@ -70,6 +71,7 @@ def build_definitions(
         *build_jobs(names),
         build_audit(catalog, names),
         *build_look_jobs(catalog, names),
+        *build_freshness_job(catalog, names),
         *build_upkeep_jobs(catalog, names),
     ]
     schedules = build_schedules(catalog, names, running=sensors_running)

@@ -1,4 +1,4 @@
-"""Schedules: the daily audit, and new documents once a day (off until turned on, because that spends money)."""
+"""Schedules: the daily audit, the hourly look at freshness, and new documents daily (off, because they cost money)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dagster as dg
 
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.audit import AUDIT_JOB
+from embedding_assets.orchestration.freshness import FRESHNESS_JOB
 from embedding_assets.orchestration.jobs import CELL_JOB
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_key
@@ -13,7 +14,7 @@ from embedding_assets.store import layout
 
 
 def build_schedules(catalog: Catalog, names: Names, *, running: bool) -> list[dg.ScheduleDefinition]:
-    """The schedules for these collections; `running`: whether the audit runs as soon as the deployment is loaded."""
+    """The schedules for these collections; `running`: whether those that only look run from the start."""
 
     @dg.schedule(
         name=names.of("daily_requests"),
@@ -35,4 +36,16 @@ def build_schedules(catalog: Catalog, names: Names, *, running: bool) -> list[dg
         default_status=dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED,
         description="Verifies everything, a seventh of it in full, and repairs what is corrupted.",
     )
-    return [daily_requests, audit]
+    schedules = [daily_requests, audit]
+    if any(spec.freshness for spec in catalog):
+        schedules.append(
+            dg.ScheduleDefinition(
+                name=names.of("hourly_freshness"),
+                job_name=names.of(FRESHNESS_JOB),
+                cron_schedule="35 * * * *",
+                execution_timezone="UTC",
+                default_status=audit.default_status,
+                description="Looks whether every collection is as fresh as its `freshness` expects.",
+            )
+        )
+    return schedules

@@ -85,6 +85,7 @@ class SnapshotProof:
         unexplained: ids in the snapshot that no landed batch accepted, such as those of legacy deltas.
         damaged_landings: batches whose landed result can no longer be read, so that their ids could not be compared.
         found, sampled: records that were searched for by their own vector, and found.
+        recall: which part of the ten nearest the searches gave; None where nothing was searched for.
     """
 
     manifest: Manifest | None
@@ -96,6 +97,7 @@ class SnapshotProof:
     damaged_landings: tuple[str, ...] = ()
     found: int = 0
     sampled: int = 0
+    recall: float | None = None
 
     @property
     def conserved(self) -> bool:
@@ -134,6 +136,7 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
         damaged_landings=tuple(accepted.damaged),
         found=examined.found,
         sampled=examined.sampled,
+        recall=examined.recall,
     )
 
 

@@ -98,6 +98,20 @@ def current_report(
         return make_report(store, spec, commit, manifest, Path(folder) / "snapshot", examined=known, log=log)
 
 
+def current_statistics(
+    store: ObjectStore, spec: CollectionSpec, scratch: Path, *, cache_folder: Path | None = None
+) -> Statistics | None:
+    """The numbers of the current snapshot, without its pictures; else, and what is raised, as `current_report`."""
+    commit = head(store, spec.name)
+    if commit is None or commit.version is None:
+        return None
+    found = read_statistics(store, spec.name, commit.version)
+    if found is not None:
+        return found
+    report = current_report(store, spec, scratch, cache_folder=cache_folder)
+    return report.statistics if report else None
+
+
 def read_report(store: ObjectStore, collection: str, version: str) -> Report | None:
     """The report of a version as it is in the store; None where there is none, or none that can be understood."""
     statistics = read_statistics(store, collection, version)

@@ -11,6 +11,7 @@ import pytest
 
 from embedding_assets.batches.files import encode, read_parquet, store_file, write_parquet
 from embedding_assets.batches.landing import newest_landings
+from embedding_assets.pipeline.quality import CHECKS
 from embedding_assets.sandbox import BatchFault, LineFault, Sandbox
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
@@ -70,8 +71,10 @@ def test_each_declared_check_is_evaluated_once_passes_and_carries_its_partition(
     name = complete.cell.spec.name
     assert {check: evaluation.partition for check, evaluation in evaluated.items()} == {
         "results_are_complete": complete.cell_partition,
+        "rejects_are_few": complete.cell_partition,
         "deltas_are_whole": complete.cell_partition,
         "snapshot_is_whole": name,
+        **dict.fromkeys(CHECKS, name),
     }
     assert plain(evaluated["results_are_complete"].metadata)["requested"] == 20
     assert plain(evaluated["deltas_are_whole"].metadata)["verdicts"][0]["verdict"] == "valid"

@@ -8,7 +8,7 @@ import dagster as dg
 
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.metadata.definitions import asset
-from embedding_assets.orchestration.metadata.snapshots import report_on, say_compacted, say_report
+from embedding_assets.orchestration.metadata.snapshots import say_compacted, say_report
 from embedding_assets.orchestration.metadata.values import Stopwatch
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import COLLECTION, collection_partitions
@@ -49,7 +49,7 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
                 log=context.log.info,
                 cache_folder=store.cache_folder(),
             )
-            report = report_on(store, spec, done, Path(scratch), context.log.warning) if done else None
+            report = say_report(store, spec, done, Path(scratch), context.log.warning) if done else {}
         for damage in done.damages if done else ():
             context.log.warning(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
         if done is None or done.manifest is None:
@@ -60,7 +60,7 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
             metadata={
                 **say_compacted(done, done.manifest, store),
                 **watch.rates(merged.added + merged.replaced if merged else 0, done.manifest.size if merged else 0),
-                **say_report(report, spec, store),
+                **report,
             },
         )
 

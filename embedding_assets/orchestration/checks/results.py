@@ -1,32 +1,55 @@
 """Checks of `batch_results`: is every record that was asked for accounted for?"""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
+from collections.abc import Iterator
+
 import dagster as dg
 
 from embedding_assets.batches.balance import balance
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.checks.judgements import check_result
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
 from embedding_assets.orchestration.tables import table
+from embedding_assets.pipeline.quality import REJECTS, judge_rejects
 
+_COMPLETE = "results_are_complete"
 _NAMED = 20
 
 
-def build_results_are_complete(catalog: Catalog, names: Names) -> dg.AssetChecksDefinition:
-    """The check for these collections."""
+def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinition:
+    """The checks for these collections, which look into the books once."""
+    asset, cells = names.asset("batch_results"), cell_partitions(catalog)
 
-    # Blocking: what is built on results with unaccounted records would hide that they are missing.
-    @dg.asset_check(
-        asset=names.asset("batch_results"),
-        blocking=True,
-        partitions_def=cell_partitions(catalog),
+    @dg.multi_asset_check(
+        name=names.of("check_results"),
+        specs=[
+            # Blocking: what is built on results with unaccounted records would hide that they are missing.
+            dg.AssetCheckSpec(
+                _COMPLETE,
+                asset=asset,
+                blocking=True,
+                partitions_def=cells,
+                description="requested = accepted + rejected + pending, id by id. Rejected records are a warning, by "
+                "name.",
+            ),
+            dg.AssetCheckSpec(
+                REJECTS,
+                asset=asset,
+                partitions_def=cells,
+                description="No more of the records were rejected than `quality.rejected_share` allows.",
+            ),
+        ],
         required_resource_keys={names.store},
     )
-    def results_are_complete(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        """requested = accepted + rejected + pending, id by id. Rejected records are a warning, by name."""
+    def check_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         collection, day = cell_of(context.partition_key)
-        books = balance(names.store_in(context).open(), catalog.get(collection), day)
-        return dg.AssetCheckResult(
+        spec = catalog.get(collection)
+        books = balance(names.store_in(context).open(), spec, day)
+        yield check_result(judge_rejects(books.requested, books.rejected, spec), asset)
+        yield dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=_COMPLETE,
             passed=books.balanced and not books.rejected,
             severity=dg.AssetCheckSeverity.WARN if books.balanced else dg.AssetCheckSeverity.ERROR,
             description=_books_in_words(books.requested, books.rejected, books.pending, list(books.unaccounted)),
@@ -70,7 +93,7 @@ def build_results_are_complete(catalog: Catalog, names: Names) -> dg.AssetChecks
             },
         )
 
-    return results_are_complete
+    return check_results
 
 
 def _books_in_words(requested: int, rejected: int, pending: int, unaccounted: list[str]) -> str:

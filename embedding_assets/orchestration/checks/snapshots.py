@@ -51,6 +51,7 @@ def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDef
                 "of_unknown_batches": len(proof.unexplained),
                 "damaged_landings": list(proof.damaged_landings[:_NAMED]),
                 "self_search": f"{proof.found} of {proof.sampled} sampled records find themselves",
+                **({} if proof.recall is None else {"recall": proof.recall}),
                 "problems": list(proof.problems),
             },
         )

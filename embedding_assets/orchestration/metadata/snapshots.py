@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
 
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.insight.statistics import Statistics, cut
+from embedding_assets.insight.statistics import Statistics, centroid_shift, cut
 from embedding_assets.orchestration.metadata.cells import quarantined
 from embedding_assets.orchestration.metadata.values import Metadata, place, preview_table
 from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import table
-from embedding_assets.pipeline.reports import Report, current_report
+from embedding_assets.pipeline.reports import Report, current_report, read_statistics
 from embedding_assets.vectorstore.compact import Compaction
 from embedding_assets.vectorstore.manifest import Manifest
 
@@ -61,35 +62,39 @@ def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) ->
     }
 
 
-def report_on(
+def say_report(
     store: StoreResource, spec: CollectionSpec, done: Compaction, scratch: Path, log: Callable[[str], None]
-) -> Report | None:
-    """The report of the current snapshot; None, and why, where it cannot be made: no run fails for its sake."""
+) -> Metadata:
+    """Numbers, pictures and page of the current snapshot's report, which is made unless it is there.
+
+    Where it cannot be made, `log` is told why: no run fails for its sake.
+    """
     examined = (done.manifest.id, done.examined) if done.manifest and done.examined else None
     try:
-        return current_report(
-            store.open(), spec, scratch, cache_folder=store.cache_folder(), examined=examined, log=log
-        )
+        objects, cache = store.open(), store.cache_folder()
+        report = current_report(objects, spec, scratch, cache_folder=cache, examined=examined, log=log)
+        if report is None:
+            return {}
+        parent = report.statistics.parent
+        before = read_statistics(objects, spec.name, parent) if parent else None
+        return _in_words(report, before, spec, store)
     except Exception as error:
         log(f"there is no report of this snapshot, which is not affected: {type(error).__name__}: {error}")
-        return None
-
-
-def say_report(report: Report | None, spec: CollectionSpec, store: StoreResource) -> Metadata:
-    """Its numbers, pictures and page."""
-    if report is None:
         return {}
+
+
+def _in_words(report: Report, before: Statistics | None, spec: CollectionSpec, store: StoreResource) -> Metadata:
     # Less may be allowed now than when the report was made.
     shown, chars = report.statistics.examples[: spec.preview.records], spec.preview.text_chars
     return {
-        **say_statistics(report.statistics),
+        **_numbers(report.statistics, before),
         **{name: _image(name, data) for name, data in report.pictures.items()},
         "report": place(store, report.page),
         **preview_table((one.id, cut(one.text, chars), cut(one.metadata, chars)) for one in shown),
     }
 
 
-def say_statistics(statistics: Statistics) -> Metadata:
+def _numbers(statistics: Statistics, before: Statistics | None) -> Metadata:
     """The numbers that are worth plotting over versions."""
     found: Metadata = {
         "sampled_records": statistics.sampled,
@@ -103,6 +108,9 @@ def say_statistics(statistics: Statistics) -> Metadata:
         found["norm_least"], found["norm_median"], found["norm_greatest"] = statistics.norms[::2]
     if statistics.searched and statistics.searched.recall is not None:
         found["recall"] = statistics.searched.recall
+    if before is not None:
+        with contextlib.suppress(ValueError):  # of another model: there is nothing to compare
+            found["centroid_shift"] = centroid_shift(statistics, before).beyond_chance
     return found
 
 
