@@ -9,7 +9,7 @@ import pytest
 
 from embedding_assets.alerts import pace
 from embedding_assets.alerts.outbox import Outbox
-from embedding_assets.orchestration.alerts.runs import ATTEMPT_TAG, LAST_ATTEMPT_TAG
+from embedding_assets.orchestration.attempts import ATTEMPT_TAG, LAST_ATTEMPT_TAG
 from embedding_assets.orchestration.names import Names
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets_tests.orchestration.alarms import Alarms

@@ -173,3 +173,37 @@ def test_compaction_is_asked_for_after_so_many_minutes(complete: Deployment) -> 
     deployment.cell.write(receipt_lines(21))
     deployment.cell.deliver()
     assert [r.partition_key for r in deployment.tick("lacking_snapshots").requests] == [deployment.cell.spec.name]
+
+
+def lacking_a_delta(deployment: Deployment) -> Deployment:
+    deployment.cell.write(receipt_lines(21))
+    deployment.cell.deliver()
+    return deployment
+
+
+def test_compaction_is_not_asked_for_while_a_run_is_queued_whoever_launched_it(complete: Deployment) -> None:
+    job = lacking_a_delta(complete).definitions.resolve_job_def(COMPACTION_JOB)
+    (first,), (again,) = (complete.tick("lacking_snapshots").requests for _ in range(2))
+    assert first.run_key == again.run_key  # so that Dagster makes one run of both
+    run = complete.instance.create_run_for_job(job, tags={"dagster/partition": complete.cell.spec.name})
+    tick = complete.tick("lacking_snapshots")
+    assert not tick.requests
+    assert "a run is queued or under way" in (tick.reason or "")
+    complete.instance.report_run_canceled(run)
+    assert "is due at" in (complete.tick("lacking_snapshots").reason or "")
+
+
+def test_a_compaction_that_failed_is_tried_again_later_and_somebodys_own_launch_counts_anew(
+    complete: Deployment,
+) -> None:
+    lacking_a_delta(complete)
+    wrong = complete.cell.spec.model_copy(update={"distance": "l2"})
+    broken = replace(complete, cell=replace(complete.cell, spec=wrong))
+    tick = complete.tick("lacking_snapshots")
+    (result,) = broken.obey(COMPACTION_JOB, tick)
+    assert not result.success
+    tick = complete.tick("lacking_snapshots")
+    assert not tick.requests
+    assert "attempt 2 of 6 is due at" in (tick.reason or "")
+    assert complete.run_compaction().success
+    assert complete.tick("lacking_snapshots").reason == "no snapshot lacks a delta"

@@ -14,10 +14,8 @@ import dagster as dg
 from embedding_assets.alerts.message import Change, Severity
 from embedding_assets.orchestration.alerts import advice
 from embedding_assets.orchestration.alerts.own import Own
+from embedding_assets.orchestration.attempts import ATTEMPT_TAG, LAST_ATTEMPT_TAG, PARTITION_TAG
 
-# Set by the sensors that ask for runs; see `attempts`.
-ATTEMPT_TAG, LAST_ATTEMPT_TAG = "embedding_assets/attempt", "embedding_assets/last_attempt"
-PARTITION_TAG = "dagster/partition"
 _PARTITION_RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 _CHECK_FAILED = "DagsterAssetCheckFailedError"
 _AT_ONCE = 1000

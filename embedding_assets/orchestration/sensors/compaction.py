@@ -5,18 +5,20 @@ import dagster as dg
 
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import EmbeddingAssetsError
+from embedding_assets.orchestration.attempts import request_run
 from embedding_assets.orchestration.jobs import COMPACTION_JOB
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.sensors.run_keys import bucket
 from embedding_assets.pipeline.pending import compaction_due
 
 
 def build_lacking_snapshots(
     catalog: Catalog, names: Names, status: dg.DefaultSensorStatus, seconds: int
 ) -> dg.SensorDefinition:
+    job, assets = names.of(COMPACTION_JOB), [names.asset("snapshots")]
+
     @dg.sensor(
         name=names.of("lacking_snapshots"),
-        job_name=names.of(COMPACTION_JOB),
+        job_name=job,
         required_resource_keys={names.store},
         default_status=status,
         minimum_interval_seconds=seconds,
@@ -30,16 +32,13 @@ def build_lacking_snapshots(
                 due = compaction_due(objects, spec)
                 if due is None:
                     continue
-                if not due.due:
-                    waiting.append(f"{spec.name}: {due.reason}")
-                    continue
-                requests.append(
-                    dg.RunRequest(
-                        run_key=f"{spec.name}/{due.state}/{bucket()}",
-                        partition_key=spec.name,
-                        tags={"embedding_assets/reason": due.reason},
-                    )
-                )
+                asked: dg.RunRequest | str = f"{spec.name}: {due.reason}"
+                if due.due:
+                    asked = request_run(context.instance, job, assets, spec.name, due.state, due.reason)
+                if isinstance(asked, dg.RunRequest):
+                    requests.append(asked)
+                else:
+                    waiting.append(asked)
         except EmbeddingAssetsError as error:
             if error.recoverable and not requests:
                 return dg.SkipReason(str(error))

@@ -1,0 +1,73 @@
+"""When something is tried again: a table of pasts."""
+
+from __future__ import annotations
+
+import pytest
+
+from embedding_assets.pipeline.attempts import ATTEMPTS, PastRun, next_attempt, pause
+
+NOW = 1_000_000.0
+MINUTE, HOUR = 60.0, 3600.0
+
+
+def failed(ago: float, state: str | None = "s") -> PastRun:
+    return PastRun(state, NOW - ago)
+
+
+def succeeded(ago: float, state: str | None = "s") -> PastRun:
+    return PastRun(state, NOW - ago, True)
+
+
+def under_way(state: str | None = "s") -> PastRun:
+    return PastRun(state, None)
+
+
+BY_HAND = None
+HOPELESS = [failed(HOUR * (n + 1)) for n in range(ATTEMPTS)]
+
+
+@pytest.mark.parametrize(
+    ("past", "kind", "number", "due_in"),
+    [
+        pytest.param([], "now", 1, 0, id="nothing was ever run"),
+        pytest.param([under_way()], "under way", 1, 0, id="a run for it is queued or under way"),
+        pytest.param([under_way("other")], "under way", 1, 0, id="so is one for what there was to do before"),
+        pytest.param([under_way(BY_HAND), *HOPELESS], "under way", 1, 0, id="or one by hand"),
+        pytest.param([succeeded(1, "other")], "now", 1, 0, id="the last run did what there was to do then"),
+        pytest.param([failed(10)], "later", 2, 50, id="it failed just now"),
+        pytest.param([failed(70)], "now", 2, 0, id="it failed a while ago"),
+        pytest.param([failed(70), failed(200)], "later", 3, 4 * MINUTE - 70, id="the second pause is longer"),
+        pytest.param([failed(10, "other")], "later", 1, 50, id="another state failed just now"),
+        pytest.param(
+            [failed(10, str(n)) for n in range(9)], "later", 1, HOUR - 10, id="states that change and always fail"
+        ),
+        pytest.param(HOPELESS[1:], "now", ATTEMPTS, 0, id="the last attempt"),
+        pytest.param(HOPELESS, "stopped", ATTEMPTS + 1, 0, id="hopeless"),
+        pytest.param(
+            [failed(2 * HOUR, "other"), *HOPELESS], "stopped", ATTEMPTS + 1, 0, id="a state that was hopeless is back"
+        ),
+        pytest.param(
+            [failed(2 * HOUR, "other")] * ATTEMPTS, "now", 1, 0, id="another state was hopeless: the new one is tried"
+        ),
+        pytest.param([succeeded(2 * HOUR, BY_HAND), *HOPELESS], "now", 1, 0, id="somebody launched it by hand"),
+        pytest.param([failed(70, BY_HAND), *HOPELESS], "now", 1, 0, id="which failed, too: attempts count anew"),
+        pytest.param([failed(10, BY_HAND)], "later", 1, 50, id="but not at once"),
+        pytest.param([failed(10), failed(900, BY_HAND), *HOPELESS], "later", 2, 50, id="and grow anew"),
+        pytest.param([succeeded(10)], "later", 1, 50, id="it succeeded, and the state is as before"),
+        pytest.param([succeeded(HOUR)] * 30, "now", 1, 0, id="which is never hopeless"),
+    ],
+)
+def test_the_next_attempt(past: list[PastRun], kind: str, number: int, due_in: float) -> None:
+    attempt = next_attempt("s", past, NOW)
+    assert attempt.kind == kind
+    if kind != "under way":
+        assert attempt.number == number
+    if kind == "later":
+        assert attempt.at - NOW == due_in
+        later = next_attempt("s", past, attempt.at)
+        assert (later.kind, later.number) == ("now", number)
+    assert attempt.last == (attempt.number >= ATTEMPTS)
+
+
+def test_pauses_grow_up_to_an_hour() -> None:
+    assert [pause(n) / MINUTE for n in range(1, 7)] == [1, 4, 16, 60, 60, 60]
