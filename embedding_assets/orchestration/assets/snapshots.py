@@ -58,9 +58,10 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.manifest.digest),
             metadata={
+                "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
+                **report,
                 **say_compacted(done, done.manifest, store),
                 **watch.rates(merged.added + merged.replaced if merged else 0, done.manifest.size if merged else 0),
-                **report,
             },
         )
 

@@ -19,6 +19,8 @@ from embedding_assets.pipeline.reports import Report, current_report, read_stati
 from embedding_assets.vectorstore.compact import Compaction
 from embedding_assets.vectorstore.manifest import Manifest
 
+_DIGITS = 6
+
 
 def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) -> Metadata:
     """What was merged into what."""
@@ -43,7 +45,6 @@ def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) ->
         "uploaded_bytes": done.traffic.uploaded,
         "adopted_legacy": sum(one.action == "adopted" for one in done.adoptions),
         "chromadb_version": manifest.chromadb_version,
-        "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
         "snapshot": place(store, manifest.folder),
         "deltas": table(
             [
@@ -87,9 +88,9 @@ def _in_words(report: Report, before: Statistics | None, spec: CollectionSpec, s
     # Less may be allowed now than when the report was made.
     shown, chars = report.statistics.examples[: spec.preview.records], spec.preview.text_chars
     return {
-        **_numbers(report.statistics, before),
-        **{name: _image(name, data) for name, data in report.pictures.items()},
         "report": place(store, report.page),
+        **{name: _image(name, data) for name, data in report.pictures.items()},
+        **_numbers(report.statistics, before),
         **preview_table((one.id, cut(one.text, chars), cut(one.metadata, chars)) for one in shown),
     }
 
@@ -103,15 +104,14 @@ def _numbers(statistics: Statistics, before: Statistics | None) -> Metadata:
         "empty_share": statistics.share(statistics.empty),
         "broken_vectors": statistics.broken + statistics.zero,
         "vector_spread": statistics.spread,
+        **dict(zip(("norm_least", "norm_median", "norm_greatest"), statistics.norms[::2], strict=False)),
     }
-    if statistics.norms:
-        found["norm_least"], found["norm_median"], found["norm_greatest"] = statistics.norms[::2]
     if statistics.searched and statistics.searched.recall is not None:
         found["recall"] = statistics.searched.recall
     if before is not None:
         with contextlib.suppress(ValueError):  # of another model: there is nothing to compare
             found["centroid_shift"] = centroid_shift(statistics, before).beyond_chance
-    return found
+    return {name: round(value, _DIGITS) for name, value in found.items()}
 
 
 def _image(name: str, png: bytes) -> dg.MarkdownMetadataValue:
