@@ -23,6 +23,9 @@ Distance = Literal["cosine", "l2", "ip"]
 MAX_BATCH_REQUESTS = 50_000
 MAX_BATCH_BYTES = 200 * 1000 * 1000
 
+# A query asks every shard, and a step of a compaction is a process: more only cost.
+MAX_SHARDS = 256
+
 # Dimensions that a model can give: (fewest, most). Source: OpenAI's embeddings guide; wordllama's own configuration.
 # A model that is not listed may have any; the first answer of the API is held against the declaration either way.
 KNOWN_MODELS: Mapping[str, tuple[int, int]] = {
@@ -60,6 +63,7 @@ class CollectionSpec(Strict):
         custom_id: pattern that finds this collection's requests in batches that other programs submitted.
         batch_requests, batch_bytes: the largest batch file that is submitted.
         delta_records: small batches of a cell are put together into deltas of about so many records.
+        shards: into how many databases a snapshot is divided, by a hash of the id; they are compacted side by side.
         attempts: how often a record is submitted before it counts as rejected.
         compaction: when the snapshot is brought up to date.
         validated_since: from when on every delta was validated before it was committed; `deltas clean` looks at the
@@ -78,6 +82,7 @@ class CollectionSpec(Strict):
     batch_requests: int = Field(default=MAX_BATCH_REQUESTS, ge=1, le=MAX_BATCH_REQUESTS)
     batch_bytes: int = Field(default=MAX_BATCH_BYTES, ge=100_000, le=MAX_BATCH_BYTES)
     delta_records: int = Field(default=10_000, ge=1)
+    shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
     attempts: int = Field(default=3, ge=1)
     compaction: Compaction = Compaction()
     validated_since: datetime | None = None

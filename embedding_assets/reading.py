@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from embedding_assets.catalog import CollectionSpec, load_catalog
 from embedding_assets.errors import ConfigurationError, ObjectMissingError
-from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata
+from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, shard_of
 from embedding_assets.settings import Settings, load_settings
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.cache import fetch_current
+from embedding_assets.vectorstore.transfer import at_once
 
 if TYPE_CHECKING:
     from embedding_assets.vectorstore.manifest import Manifest
@@ -45,10 +46,20 @@ class Record:
     embedding: npt.NDArray[np.float32] | None = None
 
 
+@dataclass
+class _Shard:
+    """One opened database of a snapshot: which shard it is, and chromadb's client and collection."""
+
+    number: int
+    client: Any
+    handle: Any
+
+
 class Collection:
     """A collection's newest committed snapshot, from a verified local copy.
 
-    It stays at the version that it was opened at until `refresh()`. Close it, or use it in a `with` statement.
+    It stays at the version that it was opened at until `refresh()`. Close it, or use it in a `with` statement. Where
+    the snapshot has several shards, all of them are asked, and their answers put together.
     """
 
     def __init__(
@@ -58,8 +69,8 @@ class Collection:
         self._store = store
         self._settings = settings
         self._embed = embed
-        self._client: Any = None
-        self._handle: Any = None
+        self._shards: list[_Shard] = []
+        self._count = 1
         self.manifest: Manifest
         self._open()
 
@@ -76,7 +87,7 @@ class Collection:
 
     def count(self) -> int:
         """How many records there are."""
-        return int(self._handle.count())
+        return sum(int(shard.handle.count()) for shard in self._opened)
 
     def get(
         self,
@@ -92,14 +103,27 @@ class Collection:
         Args:
             ids: which; all that match otherwise. Ids that are not there are left out.
             where: a ChromaDB metadata filter, such as `{"receipt_id": 7}`.
-            limit, offset: a page of them.
+            limit, offset: a page of them, in an order that stays the same for a version.
             embeddings: whether to return the vectors too.
         """
         include = ["documents", "metadatas", *(["embeddings"] if embeddings else [])]
-        found = self._handle.get(
-            ids=list(ids) if ids is not None else None, where=where, limit=limit, offset=offset, include=include
-        )
-        return _records(found["ids"], found["documents"], found["metadatas"], None, found.get("embeddings"))
+        found: list[Record] = []
+        for shard in self._opened:
+            if limit is not None and len(found) >= limit:
+                break
+            wanted = None if ids is None else [i for i in ids if shard_of(i, self._count) == shard.number]
+            if ids is not None and not wanted:
+                continue
+            if offset and len(self._shards) > 1:
+                there = len(shard.handle.get(ids=wanted, where=where, include=[])["ids"])
+                if there <= offset:
+                    offset -= there
+                    continue
+            rest = None if limit is None else limit - len(found)
+            part = shard.handle.get(ids=wanted, where=where, limit=rest, offset=offset, include=include)
+            found += _records(part["ids"], part["documents"], part["metadatas"], None, part.get("embeddings"))
+            offset = 0
+        return found
 
     def query(
         self, text: str | None = None, *, embedding: Any = None, n: int = 10, where: dict[str, Any] | None = None
@@ -125,18 +149,30 @@ class Collection:
                 f"has {vector.shape[-1]} dimensions, the collection {self.spec.dimensions}",
                 f"Embed it with {self.spec.model}.",
             )
-        found = self._handle.query(
-            query_embeddings=vector, n_results=n, where=where, include=["documents", "metadatas", "distances"]
-        )
-        return _records(found["ids"][0], found["documents"][0], found["metadatas"][0], found["distances"][0], None)
+        include = ["documents", "metadatas", "distances"]
+
+        def ask(shard: _Shard) -> list[Record]:
+            found = shard.handle.query(query_embeddings=vector, n_results=n, where=where, include=include)
+            return _records(found["ids"][0], found["documents"][0], found["metadatas"][0], found["distances"][0], None)
+
+        shards = self._opened
+        answers = at_once(ask, shards) if len(shards) > 1 else [ask(shards[0])]
+        nearest = [record for records in answers for record in records]
+        return sorted(nearest, key=lambda record: record.distance or 0.0)[:n]
 
     def close(self) -> None:
         """Let go of the local copy."""
-        if self._client is not None:
-            from embedding_assets.chroma import api
+        from embedding_assets.chroma import api
 
-            api.close_client(self._client)
-            self._client = self._handle = None
+        for shard in self._shards:
+            api.close_client(shard.client)
+        self._shards = []
+
+    @property
+    def _opened(self) -> list[_Shard]:
+        if not self._shards:
+            raise ConfigurationError(f"collection {self.spec.name}", "was closed", "Open it again.")
+        return self._shards
 
     def __enter__(self) -> Collection:
         return self
@@ -153,12 +189,15 @@ class Collection:
                 f"collection {self.spec.name}", "has no snapshot yet", "Materialize `snapshots` for it first."
             )
         manifest, folder = fetched
-        if self._client is not None and manifest.id == self.version:
+        if self._shards and manifest.id == self.version:
             return
         self.close()
-        self.manifest = manifest
-        self._client = api.client_on(folder)
-        self._handle = self._client.get_collection(self.spec.name, embedding_function=None)
+        self.manifest, self._count = manifest, len(manifest.parts)
+        for number, part in enumerate(manifest.parts):
+            if part is not None:
+                client = api.client_on(folder / part.shard)
+                self._shards.append(_Shard(number, client, None))
+                self._shards[-1].handle = client.get_collection(self.spec.name, embedding_function=None)
 
     def _embedder(self) -> Embed:
         if self._embed is None:

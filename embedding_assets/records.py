@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -77,6 +77,18 @@ class RecordBatch:
             self.embeddings[rows],
             [self.documents[i] for i in rows],
             [self.metadatas[i] for i in rows],
+        )
+
+    @classmethod
+    def joined(cls, batches: Sequence[RecordBatch]) -> RecordBatch:
+        """The records of all these batches, of which there is at least one, in order."""
+        if len(batches) == 1:
+            return batches[0]
+        return cls(
+            [record_id for batch in batches for record_id in batch.ids],
+            np.concatenate([batch.embeddings for batch in batches]),
+            [document for batch in batches for document in batch.documents],
+            [metadata for batch in batches for metadata in batch.metadatas],
         )
 
     def to_arrow(self) -> pa.Table:
@@ -185,6 +197,11 @@ def _sound_text(value: str, what: str) -> str:
     return value
 
 
+def shard_of(record_id: str, shards: int) -> int:
+    """Which of so many shards a record belongs to, from 0: by a hash of its id, the same everywhere and for ever."""
+    return int.from_bytes(hashlib.blake2b(record_id.encode(), digest_size=8).digest(), "big") % shards
+
+
 class ContentDigest:
     """Order-independent digest of records: the sum, modulo 2^256, of one BLAKE2b-256 hash per record.
 
@@ -215,6 +232,11 @@ class ContentDigest:
     def count(self) -> int:
         """How many records were counted in."""
         return self._count
+
+    @staticmethod
+    def of_union(digests: Iterable[str]) -> str:
+        """The digest of all records of disjoint sets, of their digests in hexadecimal."""
+        return f"{sum(int(digest, 16) for digest in digests) % _DIGEST_MODULUS:0{2 * _DIGEST_BYTES}x}"
 
     def hex(self) -> str:
         """The digest as 64 hexadecimal digits."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from embedding_assets.records import ContentDigest
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,49 @@ class Examination:
     dimension: int = 0
     opened: bool = False
     unsupported: str = ""
+
+
+def united_merge(reports: Sequence[MergeReport]) -> MergeReport | None:
+    """What the merges of several shards did together; None where there were none."""
+    if len(reports) < 2:
+        return reports[0] if reports else None
+    applied: dict[str, int] = {}
+    for report in reports:
+        for label, count in report.applied.items():
+            applied[label] = applied.get(label, 0) + count
+    return replace(
+        reports[0],
+        kept=sum(report.kept for report in reports),
+        replaced=sum(report.replaced for report in reports),
+        added=sum(report.added for report in reports),
+        applied=applied,
+    )
+
+
+def united_examination(reports: Sequence[Examination]) -> Examination | None:
+    """What the shards of a snapshot hold together; shares and recall are of all their records and searches."""
+    if len(reports) < 2:
+        return reports[0] if reports else None
+    count = sum(report.count for report in reports)
+    searched = [report for report in reports if report.recall is not None and report.sampled]
+
+    def share(of: Callable[[Examination], float]) -> float:
+        return sum(of(report) * report.count for report in reports) / max(count, 1)
+
+    return replace(
+        reports[0],
+        count=count,
+        digest=ContentDigest.of_union(report.digest for report in reports),
+        synced=all(report.synced for report in reports),
+        sampled=sum(report.sampled for report in reports),
+        found=sum(report.found for report in reports),
+        problems=[problem for report in reports for problem in report.problems],
+        recall=sum((r.recall or 0.0) * r.sampled for r in searched) / sum(r.sampled for r in searched)
+        if searched
+        else None,
+        repeated=share(lambda report: report.repeated),
+        unreachable=share(lambda report: report.unreachable),
+        held_to_floor=all(report.held_to_floor for report in reports),
+        opened=all(report.opened for report in reports),
+        unsupported=next((report.unsupported for report in reports if report.unsupported), ""),
+    )

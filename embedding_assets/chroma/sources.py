@@ -11,11 +11,37 @@ from embedding_assets.chroma.fingerprint import known_format
 from embedding_assets.chroma.read import read_origins, read_records
 from embedding_assets.chroma.spec import Source
 from embedding_assets.chroma.sqlite_reader import UnknownFormatError
-from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch
+from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch, shard_of
 
 
 def read_source(source: Source, collection: str) -> Iterator[RecordBatch]:
     """The records of a source with their reserved metadata."""
+    for batch in _read_all(source, collection):
+        rows = _rows_meant(source, batch.ids)
+        if rows is None:
+            yield batch
+        elif rows:
+            yield batch.take(rows)
+
+
+def read_source_origins(source: Source, collection: str) -> Iterator[tuple[list[str], list[Origin]]]:
+    """The ids of a source's records with their origins; reads no vectors where that can be avoided."""
+    for ids, origins in _read_all_origins(source, collection):
+        rows = _rows_meant(source, ids)
+        if rows is None:
+            yield ids, origins
+        elif rows:
+            yield [ids[row] for row in rows], [origins[row] for row in rows]
+
+
+def _rows_meant(source: Source, ids: list[str]) -> list[int] | None:
+    """The positions of the records that are of the source's shard; None: all are."""
+    if source.shards == 1:
+        return None
+    return [row for row, record_id in enumerate(ids) if shard_of(record_id, source.shards) == source.shard]
+
+
+def _read_all(source: Source, collection: str) -> Iterator[RecordBatch]:
     collection = source.collection or collection
     if source.path.is_file():
         yield from _read_landed(source)
@@ -26,8 +52,7 @@ def read_source(source: Source, collection: str) -> Iterator[RecordBatch]:
             yield from api.read_pages(client.get_collection(collection, embedding_function=None))
 
 
-def read_source_origins(source: Source, collection: str) -> Iterator[tuple[list[str], list[Origin]]]:
-    """The ids of a source's records with their origins; reads no vectors where that can be avoided."""
+def _read_all_origins(source: Source, collection: str) -> Iterator[tuple[list[str], list[Origin]]]:
     collection = source.collection or collection
     if source.path.is_file():
         origin = Origin(source.submitted, source.batch_id, source.delta_id)

@@ -30,6 +30,8 @@ class Source:
         batch_id, submitted, delta_id: for a Parquet file, the origin that its records get; a folder's records carry
             their own.
         collection: for a folder, the name of its collection, where it is another than that of the result.
+        shard, shards: only those of its records are meant that belong to this one of so many shards
+            (`records.shard_of`).
     """
 
     path: Path
@@ -38,6 +40,8 @@ class Source:
     submitted: int = 0
     delta_id: str = ""
     collection: str = ""
+    shard: int = 0
+    shards: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

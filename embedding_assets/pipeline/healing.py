@@ -7,8 +7,8 @@ from pathlib import Path
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import StoreError
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.damage import Damage, move_aside
 from embedding_assets.vectorstore.delta import list_deltas
-from embedding_assets.vectorstore.gather import Damage, move_aside
 from embedding_assets.vectorstore.verification import Level
 from embedding_assets.vectorstore.verify import verify
 

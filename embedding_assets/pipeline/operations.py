@@ -73,7 +73,7 @@ def rollback_snapshot(store: ObjectStore, spec: CollectionSpec, version: str, *,
 
 def rebuild_snapshot(store: ObjectStore, spec: CollectionSpec, *, run_id: str, scratch: Path) -> Planned:
     """Make the next snapshot from all deltas, starting from nothing; until then the current one stays."""
-    plan = plan_compaction(store, spec.name, rebuild=True)
+    plan = plan_compaction(store, spec.name, rebuild=True, shards=spec.shards)
     rows: tuple[Row, ...] = tuple({"action": "merge", "name": ref.id, "day": ref.day} for ref in plan.missing)
 
     def execute() -> Findings:
@@ -203,7 +203,7 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
     }
     damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
     rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
-    plan = plan_compaction(store, spec.name, every_delta=True)
+    plan = plan_compaction(store, spec.name, every_delta=True, shards=spec.shards)
     if damaged or plan.due:
         rows.append({"action": "compact", "name": spec.name, "reason": "from what is good"})
 

@@ -141,7 +141,7 @@ def compaction_due(store: ObjectStore, spec: CollectionSpec, at: datetime | None
     Raises:
         StoreError: the store did not answer, or refuses.
     """
-    plan = plan_compaction(store, spec.name)
+    plan = plan_compaction(store, spec.name, shards=spec.shards)
     if not plan.due:
         return None
     oldest = min((made for ref in plan.missing if (made := layout.time_of(ref.id))), default=None)
@@ -150,12 +150,14 @@ def compaction_due(store: ObjectStore, spec: CollectionSpec, at: datetime | None
     count = len(plan.missing)
     due = count >= rule.after_deltas or minutes >= rule.after_minutes
     reason = f"its snapshot lacks {count} deltas, the oldest {minutes:.0f} minutes old"
-    if not plan.missing or plan.problems or plan.behind:
+    if not plan.missing or plan.problems or plan.behind or plan.resharded:
         # What is damaged or has never been looked at does not wait for anything.
         due = True
         parts = [*plan.problems, *(f"legacy data in {folder.prefix}" for folder in plan.legacy)]
         if plan.current and plan.behind:
             parts.append("the pointer does not name its snapshot")
+        if plan.resharded and plan.base:
+            parts.append(f"its snapshot has {len(plan.base.parts)} shards, and is to have {spec.shards}")
         reason = "; ".join(parts) or f"its snapshot {plan.base.id if plan.base else ''} is not committed"
     if not due:
         reason += f"; compaction is due after {rule.after_deltas} deltas or {rule.after_minutes:g} minutes"
@@ -164,7 +166,7 @@ def compaction_due(store: ObjectStore, spec: CollectionSpec, at: datetime | None
     return CompactionDue(
         spec.name,
         count,
-        _digest([base, str(plan.behind), *plan.problems, *(ref.id for ref in plan.missing), *legacy]),
+        _digest([base, str(plan.behind), str(spec.shards), *plan.problems, *(ref.id for ref in plan.missing), *legacy]),
         due,
         reason,
     )

@@ -12,6 +12,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import ids_of_database
 from embedding_assets.errors import CorruptedError, UnreadableError
 from embedding_assets.pipeline.cells import landings_without_delta
+from embedding_assets.records import shard_of
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import head
@@ -125,10 +126,20 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
     manifest, examined = verified.manifest, verified.examination
     if manifest is None or examined is None or verified.copy is None or verified.verdict.kind != "valid":
         return SnapshotProof(None, (verified.verdict.reason,))
-    held = set(ids_of_database(verified.copy, spec.name))
+    held: set[str] = set()
+    problems = []
+    for number, part in enumerate(manifest.parts):
+        if part is None:
+            continue
+        ids = ids_of_database(verified.copy / part.shard, spec.name)
+        misplaced = sum(shard_of(i, len(manifest.parts)) != number for i in ids) if part.shard else 0
+        if misplaced:
+            problems.append(f"{misplaced} records of {part.shard} belong to another shard")
+        held.update(ids)
     accepted = _accepted(store, spec, manifest)
     return SnapshotProof(
         manifest,
+        tuple(problems),
         accepted=len(accepted.compacted | accepted.waiting),
         waiting=len(accepted.waiting - held),
         lost=tuple(sorted(accepted.compacted - held)),

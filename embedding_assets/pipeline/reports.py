@@ -25,6 +25,7 @@ from embedding_assets.insight.colouring import choose_colouring
 from embedding_assets.insight.page import render_page
 from embedding_assets.insight.projection import nearest, principal_axes, project
 from embedding_assets.insight.statistics import Searched, Statistics, cut, measure
+from embedding_assets.records import RecordBatch
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 from embedding_assets.vectorstore.cache import Cache
@@ -151,7 +152,7 @@ def make_report(
         examined: what an examination of all of it found, where there was one.
         log: told of pictures that could not be drawn.
     """
-    count, sample = read_sample(folder, spec.name, SAMPLE, seed=int(manifest.digest[:8], 16))
+    count, sample = _sample(folder, manifest)
     shown = spec.preview.records
     statistics = measure(
         sample,
@@ -186,6 +187,17 @@ def make_report(
         _put(store, f"{report.folder}/{name}", data)
     _put(store, f"{report.folder}/{STATISTICS}", statistics.to_bytes())
     return report
+
+
+def _sample(folder: Path, manifest: Manifest) -> tuple[int, RecordBatch]:
+    """How many records there are, and a sample of them, of each shard in proportion."""
+    seed, count, samples = int(manifest.digest[:8], 16), 0, []
+    for part in manifest.databases:
+        most = max(1, round(SAMPLE * part.count / manifest.count))
+        found, sample = read_sample(folder / part.shard, manifest.collection, most, seed=seed)
+        count += found
+        samples.append(sample)
+    return count, RecordBatch.joined(samples)
 
 
 def growth_points(store: ObjectStore, collection: str, commit: Commit) -> Sequence[Point]:

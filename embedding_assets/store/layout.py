@@ -7,6 +7,7 @@
 {collection}/delta/{day}/{delta_id}/...                      ChromaDB files; manifest.json last
 {collection}/waiting/{day}/{delta_id}                        empty: a delta that no snapshot holds yet
 {collection}/snapshot/timestamped/{version}/...              ChromaDB files; manifest.json last
+{collection}/snapshot/timestamped/{version}/{shard}/...      the same, where the collection has several shards
 {collection}/snapshot/log/{generation}.json                  the commits
 {collection}/snapshot/latest-pointer.txt                     the current version's id
 {collection}/snapshot/report/{version}/...                   its numbers, pictures and page; statistics.json last
@@ -95,9 +96,14 @@ def waiting(collection: str, day: str | None = None, delta_id: str | None = None
     return "/".join(p for p in (collection, "waiting", day, delta_id) if p)
 
 
-def snapshots(collection: str, version: str | None = None) -> str:
-    """Folder of snapshot versions, or of one version."""
-    return "/".join(p for p in (collection, "snapshot/timestamped", version) if p)
+def snapshots(collection: str, version: str | None = None, shard: str | None = None) -> str:
+    """Folder of snapshot versions, of one version, or of one shard of it."""
+    return "/".join(p for p in (collection, "snapshot/timestamped", version, shard) if p)
+
+
+def shard_name(shard: int, shards: int) -> str:
+    """What a shard's folder is called; empty where there is but one, which has the version's own folder."""
+    return f"shard-{shard:03d}-of-{shards:03d}" if shards > 1 else ""
 
 
 def commit_log(collection: str, generation: int | None = None) -> str:

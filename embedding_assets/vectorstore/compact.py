@@ -1,41 +1,37 @@
 """Compaction: the current snapshot and the deltas that it lacks become the next snapshot; what is damaged is healed.
 
 Whatever of it is damaged goes to the quarantine: a delta is left out, and its batches are pending again; in the place
-of the current snapshot steps the newest older one that is whole, or nothing, and the deltas since are merged again.
+of the current snapshot, or of that one shard of it, steps the newest older one that is whole, or nothing, and the
+deltas since are merged again.
+
+`compact` does all of it. Where shards are to be made side by side, `begin` says what is to be made, `make_shard` makes
+each, by whatever process, and `finish` commits them as one version.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.chroma.child import MergeFailedError, merge_in_child
-from embedding_assets.chroma.reports import Examination, MergeReport
-from embedding_assets.chroma.spec import DatabaseSpec
-from embedding_assets.errors import CommitConflictError, ConfigurationError, CorruptedError
+from embedding_assets.chroma.reports import Examination, MergeReport, united_examination, united_merge
+from embedding_assets.errors import CommitConflictError, CorruptedError, EmbeddingAssetsError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.adopt import Adoption, adopt_folders
 from embedding_assets.vectorstore.bases import bases
 from embedding_assets.vectorstore.cache import Cache
-from embedding_assets.vectorstore.commit import log_end, pointer_is_behind, repair_pointer, try_commit
+from embedding_assets.vectorstore.commit import log_end, pointer_is_behind, repair_pointer
+from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.delta import DeltaRef
-from embedding_assets.vectorstore.gather import (
-    Damage,
-    Gathered,
-    find_culprits,
-    gather,
-    look_for_missing,
-    move_aside,
-)
+from embedding_assets.vectorstore.draft import Draft, ShardDone, commit_version, withdraw
+from embedding_assets.vectorstore.gather import look_for_missing
 from embedding_assets.vectorstore.inventory import StoredFolder
-from embedding_assets.vectorstore.manifest import Manifest, describe_files
+from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.marks import unmark
-from embedding_assets.vectorstore.publish import discard, prove, publish
+from embedding_assets.vectorstore.shard import make_shard
 from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, verify_files
 
 TRIES = 5  # how often a lost commit is started again
@@ -57,6 +53,7 @@ class CompactionPlan:
         rebuild: whether it starts from nothing because that was asked for.
         current: whether the base is the current snapshot, and not one that has to take its place.
         behind: whether the pointer does not name the current snapshot, as readers of older systems need it to.
+        resharded: whether the declared number of shards is another than that of the base.
         due: whether there is anything to do. Legacy data that was there at the last commit was looked at then, and
             asks for no further look until there is something else to do.
     """
@@ -70,6 +67,7 @@ class CompactionPlan:
     rebuild: bool = False
     current: bool = False
     behind: bool = False
+    resharded: bool = False
     due: bool = False
 
 
@@ -101,7 +99,12 @@ class Compaction:
 
 
 def plan_compaction(
-    store: ObjectStore, collection: str, *, rebuild: bool = False, every_delta: bool = False
+    store: ObjectStore,
+    collection: str,
+    *,
+    rebuild: bool = False,
+    every_delta: bool = False,
+    shards: int | None = None,
 ) -> CompactionPlan:
     """Compare the newest snapshot that seems whole with the committed deltas; reads no database.
 
@@ -109,6 +112,7 @@ def plan_compaction(
         store, collection: whose.
         rebuild: plan to start from nothing.
         every_delta: look at all deltas and folders there are, and not only at what is marked as waiting.
+        shards: the declared number of shards; as many as there are unless given.
 
     Raises:
         StoreError: the store did not answer, or refuses.
@@ -128,6 +132,7 @@ def plan_compaction(
     legacy = tuple(inventory.waiting_legacy(known))
     current = manifest is not None and end.head is not None and end.head.version == manifest.id
     behind = pointer_is_behind(store, collection, end)
+    resharded = manifest is not None and shards is not None and len(manifest.parts) != shards
     last = datetime.fromisoformat(end.head.committed_at) if end.head else None
     return CompactionPlan(
         collection,
@@ -139,8 +144,10 @@ def plan_compaction(
         rebuild,
         current,
         behind,
+        resharded,
         due=bool(missing)
         or behind
+        or resharded
         or (manifest is not None and not current)
         or any(last is None or folder.modified > last for folder in legacy),
     )
@@ -177,124 +184,160 @@ def compact(
         CommitConflictError: five other commits came first; the snapshot is theirs, and whole.
         StoreError: something could not be read just now; nothing of it was moved.
     """
-    damages: list[Damage] = []
-    adoptions: list[Adoption] = []
-    cache = Cache(cache_folder, store, spec.name) if cache_folder else None
-    traffic = NO_TRAFFIC
+    made = Compaction(None, None)
     lost = 0
     while lost < TRIES:
-        plan = plan_compaction(store, spec.name, rebuild=rebuild, every_delta=every_delta)
-        if not adoptions and plan.legacy:
-            adoptions += adopt_folders(store, spec, plan.legacy, run_id=run_id, scratch=scratch)
-            for one in adoptions:
-                log(f"legacy data in {one.folder}: {one.action} {one.reason}".rstrip())
-            plan = plan_compaction(store, spec.name, rebuild=rebuild, every_delta=every_delta)
-        if plan.base and plan.current and not plan.missing:
-            # Read to its last byte: whoever asks for a compaction that nothing is due for wants to know, or to heal.
-            problem = _damage_of(store, plan.base)
-            if not problem:
-                repair_pointer(store, spec.name)
-                unmark(store, spec.name, plan.base.deltas)
-                return Compaction(plan.base, None, (), lost, plan.base.id, tuple(damages), tuple(adoptions))
-            log(f"snapshot {plan.base.id} is to be made again: {problem}")
-        with _folder(scratch) as work:
-            gathered = gather(store, spec.name, work, from_nothing=rebuild, every_delta=every_delta, cache=cache)
-            traffic += gathered.traffic
-            if gathered.damages:
-                moved = move_aside(store, spec.name, gathered.damages, gathered.end, run_id)
-                for damage in moved:
-                    log(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
-                damages += moved
-                if len(moved) < len(gathered.damages):
-                    lost += 1  # another writer was faster; what seemed damaged may just have been cleaned up
-                    continue
-            if gathered.base is None and not gathered.deltas:
-                return Compaction(None, None, (), lost, None, tuple(damages), tuple(adoptions)) if damages else None
-            try:
-                done = _merge_and_commit(store, spec, gathered, run_id, work, log, cache)
-            except (MergeFailedError, CorruptedError):
-                culprits = find_culprits(store, spec, gathered, work)
-                if not culprits:
-                    raise
-                damages += move_aside(store, spec.name, culprits, gathered.end, run_id)
-                continue
-        if done:
-            base = gathered.base.id if gathered.base else None
-            traffic += Traffic(uploaded=done[0].size)
-            deltas = tuple(gathered.deltas)
-            manifest, merged, examined = done
-            return Compaction(manifest, merged, deltas, lost, base, tuple(damages), tuple(adoptions), traffic, examined)
-        lost += 1
-        log(f"another writer committed generation {gathered.generation} first; starting again from its snapshot")
+        first = not made.adoptions
+        begun = begin(
+            store, spec, run_id=run_id, scratch=scratch, log=log, rebuild=rebuild, every_delta=every_delta, adopt=first
+        )
+        made = replace(made, adoptions=(*made.adoptions, *begun.adoptions))
+        if begun.draft is None:
+            base = begun.current.id if begun.current else None
+            return replace(made, manifest=begun.current, base=base, lost_races=lost)
+        done = _all_shards(store, spec, begun.draft, scratch, cache_folder, log)
+        ended = finish(store, begun.draft, done, log=log)
+        made = replace(made, damages=(*made.damages, *ended.damages), traffic=made.traffic + ended.traffic)
+        if ended.manifest is not None:
+            return replace(ended, lost_races=lost, damages=made.damages, adoptions=made.adoptions, traffic=made.traffic)
+        if not any(one.again for one in done) and not ended.lost_races:
+            return replace(made, lost_races=lost) if made.damages else None
+        lost += ended.lost_races
     raise CommitConflictError(
         f"snapshot of {spec.name}", f"{TRIES} other commits came first", "Theirs are whole; the next run goes on."
     )
 
 
-def _merge_and_commit(
+@dataclass(frozen=True)
+class Begun:
+    """What is to be made, if anything.
+
+    Attributes:
+        draft: None where the current snapshot lacks nothing and is whole.
+        current: that snapshot then.
+        adoptions: what became of legacy data.
+    """
+
+    draft: Draft | None
+    current: Manifest | None = None
+    adoptions: tuple[Adoption, ...] = ()
+
+
+def begin(
     store: ObjectStore,
     spec: CollectionSpec,
-    gathered: Gathered,
+    *,
     run_id: str,
-    work: Path,
-    log: Log,
-    cache: Cache | None,
-) -> tuple[Manifest, MergeReport, Examination] | None:
-    """The one merge; None where another writer's commit came first."""
-    base, deltas = gathered.base, gathered.deltas
-    for manifest in [*([base] if base else []), *deltas]:
-        _require_same_kind(manifest, spec)
-    records = (base.count if base else 0) + sum(manifest.count for manifest in deltas)
-    log(f"merging {len(deltas)} deltas into {base.id if base else 'nothing'}: {records} records")
+    scratch: Path,
+    log: Log = lambda message: None,
+    rebuild: bool = False,
+    every_delta: bool = False,
+    adopt: bool = True,
+) -> Begun:
+    """See what a compaction has to make, after legacy data was adopted; the arguments are those of `compact`.
 
-    folder = gathered.base_folder or work / "snapshot"
-    database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
-    merged = merge_in_child(folder, database, gathered.sources, records=records)
-    version = layout.new_version(gathered.generation)
-    sources = [*([gathered.base_source] if gathered.base_source else []), *gathered.sources]
-    examined = prove(folder, database, sources, records=2 * records, subject=f"new snapshot {version} of {spec.name}")
-    log(f"proved: {examined.count} records, each as in the source that won it")
-    manifest = Manifest(
-        kind="snapshot",
-        id=version,
-        collection=spec.name,
-        model=spec.model,
-        dimension=spec.dimensions,
-        distance=spec.distance,
-        count=examined.count,
-        digest=examined.digest,
-        files=describe_files(folder),
-        created_at=layout.now().isoformat(),
-        run_id=run_id,
-        chromadb_version=merged.chromadb_version,
-        generation=gathered.generation,
-        parent=base.id if base else None,
-        deltas=tuple(sorted([*(base.deltas if base else ()), *(d.id for d in deltas)])),
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+
+    def planned() -> CompactionPlan:
+        return plan_compaction(store, spec.name, rebuild=rebuild, every_delta=every_delta, shards=spec.shards)
+
+    plan, adoptions = planned(), []
+    if adopt and plan.legacy:
+        adoptions = adopt_folders(store, spec, plan.legacy, run_id=run_id, scratch=scratch)
+        for one in adoptions:
+            log(f"legacy data in {one.folder}: {one.action} {one.reason}".rstrip())
+        plan = planned()
+    if plan.base and plan.current and not plan.missing and not plan.resharded:
+        # Read to its last byte: whoever asks for a compaction that nothing is due for wants to know, or to heal.
+        problem = _damage_of(store, plan.base)
+        if not problem:
+            repair_pointer(store, spec.name)
+            unmark(store, spec.name, plan.base.deltas)
+            return Begun(None, plan.base, tuple(adoptions))
+        log(f"snapshot {plan.base.id} is to be made again: {problem}")
+    draft = _draft(store, spec, run_id, rebuild=rebuild, every_delta=every_delta)
+    return Begun(draft, None, tuple(adoptions))
+
+
+def finish(
+    store: ObjectStore, draft: Draft, done: Sequence[ShardDone], *, log: Log = lambda message: None
+) -> Compaction:
+    """Commit the shards of a draft as one version; to do so again changes nothing.
+
+    Returns:
+        What was done. Its manifest is None where the draft is of no use any more, or holds no record at all; then
+        `lost_races` says whether another writer was faster, and whatever was made is removed.
+    """
+    deltas = {delta.id: delta for one in done for delta in one.deltas}
+    ended = Compaction(
+        None,
+        united_merge([one.merged for one in done if one.merged]),
+        tuple(deltas[name] for name in sorted(deltas)),
+        lost_races=int(any(one.lost for one in done)),
+        base=max((one.base for one in done if one.base), default=None),
+        damages=tuple(dict.fromkeys(damage for one in done for damage in one.damages)),
+        traffic=sum((one.traffic for one in done), NO_TRAFFIC),
+        examined=united_examination([one.examined for one in done if one.examined]),
     )
-    publish(store, manifest, folder)
-    if not try_commit(store, manifest, tuple(d.id for d in deltas), marked=True):
-        discard(store, manifest)
-        return None
-    if cache:
-        cache.keep(version, folder)
-    repair_pointer(store, spec.name)
-    unmark(store, spec.name, manifest.deltas)
-    log(f"committed {version}")
-    return manifest, merged, examined
+    again = next((one.again for one in done if one.again), "")
+    if again or not any(one.manifest for one in done):
+        for one in done:
+            if one.manifest:
+                withdraw(store, one.manifest)
+        log(again or "there is no record to make a snapshot of")
+        return ended
+    manifest = commit_version(store, draft, done)
+    if manifest is None:
+        log(f"another writer committed generation {draft.generation} first; starting again from its snapshot")
+        return replace(ended, lost_races=1)
+    log(f"committed {manifest.id}")
+    return replace(ended, manifest=manifest)
 
 
-class _folder:
-    """A new folder below another one, which goes when the block ends."""
+def _draft(store: ObjectStore, spec: CollectionSpec, run_id: str, *, rebuild: bool, every_delta: bool) -> Draft:
+    """What is to be made; the end of the log is looked at first, so that whatever is committed later wins the race."""
+    end = log_end(store, spec.name)
+    found = [] if rebuild else bases(store, spec.name, end)
+    # Where the log is lost, the newest version may be of a later generation than the log's end.
+    generation, base = end.generation + 1, None
+    for one in found:
+        generation, base = max(generation, one.commit.generation + 1), one.manifest
+        if base is not None:
+            break
+    inventory = look_for_missing(store, spec.name, end, base, every_delta=every_delta)
+    held = set(base.deltas) if base else set()
+    return Draft(
+        spec.name,
+        layout.new_version(generation),
+        generation,
+        end.generation,
+        base.id if base else None,
+        tuple(sorted(d.ref(spec.name) for d in inventory.deltas if d.name not in held)),
+        spec.shards,
+        rebuild,
+        run_id,
+    )
 
-    def __init__(self, parent: Path) -> None:
-        self.path = parent / layout.new_id()
 
-    def __enter__(self) -> Path:
-        self.path.mkdir()
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+def _all_shards(
+    store: ObjectStore, spec: CollectionSpec, draft: Draft, scratch: Path, cache_folder: Path | None, log: Log
+) -> list[ShardDone]:
+    """One after the other: each already uses all cores."""
+    cache = Cache(cache_folder, store, spec.name) if cache_folder else None
+    done: list[ShardDone] = []
+    try:
+        for shard in range(draft.shards):
+            done.append(make_shard(store, spec, draft, shard, scratch=scratch, cache=cache, log=log))
+            if done[-1].again:
+                break
+    except EmbeddingAssetsError:
+        for one in done:
+            if one.manifest:
+                withdraw(store, one.manifest)
+        raise
+    return done
 
 
 def _damage_of(store: ObjectStore, manifest: Manifest) -> str:
@@ -315,16 +358,3 @@ def _incomplete(store: ObjectStore, manifest: Manifest | None) -> str:
         if size != entry.size:
             return f"the file {entry.path} " + ("is missing" if size is None else f"has {size} bytes")
     return ""
-
-
-def _require_same_kind(manifest: Manifest, spec: CollectionSpec) -> None:
-    """Vectors of two models, dimensions or distances in one index would make every answer of it wrong."""
-    has = (manifest.model, manifest.dimension, manifest.distance)
-    declared = (spec.model, spec.dimensions, spec.distance)
-    if has != declared:
-        raise ConfigurationError(
-            f"{manifest.kind} {manifest.id} of {manifest.collection}",
-            f"was made with {has[0]}, {has[1]} dimensions, {has[2]}; declared is {declared[0]}, {declared[1]}, "
-            f"{declared[2]}",
-            "Declare a new collection for the new model: vectors of two models cannot be searched together.",
-        )

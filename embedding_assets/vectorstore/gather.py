@@ -1,8 +1,10 @@
-"""Brings together what a compaction merges, checked to the last byte; notes what is damaged and moves nothing."""
+"""Brings together what a shard is made of, checked to the last byte; notes what is damaged and moves nothing."""
 
 from __future__ import annotations
 
+import math
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,113 +13,122 @@ from embedding_assets.chroma.spec import Source
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.bases import Base, bases
 from embedding_assets.vectorstore.cache import Cache
 from embedding_assets.vectorstore.commit import LogEnd, log_end
+from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.delta import DeltaRef
+from embedding_assets.vectorstore.draft import Draft
 from embedding_assets.vectorstore.inventory import Inventory, list_databases, list_missing
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
-from embedding_assets.vectorstore.quarantine import EntryKind, execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once, copy_folder, download_files
-from embedding_assets.vectorstore.verification import Verdict
 from embedding_assets.vectorstore.verify import verify
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A database that turned out corrupted.
-
-    Attributes:
-        kind, name, folder: which, and where it was.
-        reason: what is wrong with it.
-        moved: whether its files were moved to the quarantine; otherwise nothing was there any more.
-    """
-
-    kind: EntryKind
-    name: str
-    folder: str
-    reason: str
-    moved: bool = False
 
 
 @dataclass
 class Gathered:
-    """What a compaction works with.
+    """What a shard is made of.
 
     Attributes:
-        end: the last generation that was taken when it was looked at.
-        generation: the one to be committed.
-        base: the snapshot to start from; None: from nothing.
-        base_folder: its files; the merge may change them.
-        base_source: another copy, which stays as it is, for the proof.
-        deltas: manifests of what is merged, in order; their files lie in `sources`.
+        base: the version to start from; None: nothing.
+        own: the shard of that version whose copy is added to; None where there is none, or it has no records.
+        folder: where the shard is to be made; `own` is there already, and the merge may change it.
+        deltas: manifests of what is merged, in order.
+        sources: their records, behind those of other shards of the base, where it has another number of them.
+        proof: all that the shard is made of, as it was.
         damages: what cannot be used, and why.
         traffic: what it took to bring all this here.
     """
 
-    end: int
-    generation: int
+    folder: Path
     base: Manifest | None = None
-    base_folder: Path | None = None
-    base_source: Source | None = None
+    own: Manifest | None = None
     deltas: list[Manifest] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    proof: list[Source] = field(default_factory=list)
+    parents: list[Manifest] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
     traffic: Traffic = NO_TRAFFIC
 
+    @property
+    def records(self) -> int:
+        """At most so many are merged, or are there already."""
+        return sum(manifest.count for manifest in (*self.parents, *self.deltas))
 
-def gather(
-    store: ObjectStore,
-    collection: str,
-    work: Path,
-    *,
-    from_nothing: bool = False,
-    every_delta: bool = False,
-    cache: Cache | None = None,
-) -> Gathered:
-    """Download the newest whole snapshot, and every committed delta that it lacks and that is whole.
+
+def gather(store: ObjectStore, draft: Draft, shard: int, work: Path, cache: Cache | None = None) -> Gathered:
+    """Download the newest whole version of a shard, and every delta of the draft that it lacks and that is whole.
 
     Args:
-        store, collection: whose.
-        work: an empty folder on a disk with room for two snapshots and the deltas.
-        from_nothing: merge all deltas, whatever snapshots there are.
-        every_delta: look at all deltas for those that it lacks, whether or not they have marks.
+        store, draft, shard: which shard of what.
+        work: an empty folder on a disk with room for two such shards and the deltas.
         cache: where the snapshot may be on this machine.
 
     Raises:
         StoreError: something could not be read just now; that says nothing of it.
     """
-    end = log_end(store, collection)
-    found = Gathered(end.generation, end.generation + 1)
-    for base in [] if from_nothing else bases(store, collection, end):
-        folder = work / "base"
-        try:
-            if base.manifest is None:
-                raise CorruptedError(base.version, base.problem, "")
-            nearby = cache.places(base.version) if cache else ()
-            found.traffic += download_files(store, base.manifest, folder, nearby)
-        except CorruptedError as error:
-            place = layout.snapshots(collection, base.version)
-            found.damages.append(Damage("snapshot", base.version, place, error.reason))
-            shutil.rmtree(folder, ignore_errors=True)
-            continue
-        found.base, found.base_source = base.manifest, Source(folder, base.version)
-        found.base_folder = copy_folder(folder, work / "snapshot")
-        # Where the log is lost, the version may be of a later generation than the log's end.
-        found.generation = max(found.generation, base.commit.generation + 1)
-        break
-    inside = set(found.base.deltas) if found.base else set()
-    inventory = look_for_missing(store, collection, end, found.base, every_delta=every_delta)
-    refs = [d.ref(collection) for d in inventory.deltas if d.name not in inside]
+    found = Gathered(work / "snapshot")
+    for base in [] if draft.rebuild else bases(store, draft.collection, log_end(store, draft.collection)):
+        if _take_base(store, draft, shard, base, found, work, cache):
+            break
+    held = set(found.base.deltas) if found.base else set()
+    refs = [ref for ref in draft.missing if ref.id not in held]
+    if (found.base.id if found.base else None) != draft.base:
+        # An older version, or none, lacks more than the one that the draft was made for.
+        refs = [d.ref(draft.collection) for d in list_databases(store, draft.collection).deltas if d.name not in held]
     for fetched in at_once(lambda ref: _fetch(store, ref, work / "deltas" / ref.id), refs):
         if isinstance(fetched, Damage):
             found.damages.append(fetched)
         elif fetched:
             manifest, traffic = fetched
             found.deltas.append(manifest)
-            found.sources.append(Source(work / "deltas" / manifest.id, manifest.id))
+            found.sources.append(Source(work / "deltas" / manifest.id, manifest.id, shard=shard, shards=draft.shards))
             found.traffic += traffic
+    found.proof += found.sources
     return found
+
+
+def _take_base(
+    store: ObjectStore, draft: Draft, shard: int, base: Base, found: Gathered, work: Path, cache: Cache | None
+) -> bool:
+    """Whether all that is wanted of a version is whole and here; the first damage ends it, and is noted."""
+    if base.manifest is None:
+        place = layout.snapshots(draft.collection, base.version)
+        found.damages.append(Damage("snapshot", base.version, place, base.problem))
+        return False
+    alike = len(base.manifest.parts) == draft.shards
+    sources: list[Source] = []
+    parents = list(_parents(base.manifest, shard, draft.shards))
+    for part in parents:
+        folder = work / "base" / part.shard
+        nearby = [place / part.shard for place in cache.places(part.id)] if cache else []
+        try:
+            found.traffic += download_files(store, part, folder, nearby)
+        except CorruptedError as error:
+            found.damages.append(Damage.of(part, error.reason))
+            shutil.rmtree(work / "base")
+            return False
+        name = f"{part.id}.{part.shard}" if part.shard else part.id
+        sources.append(Source(folder, name) if alike else Source(folder, name, shard=shard, shards=draft.shards))
+    found.base, found.parents = base.manifest, parents
+    if not alike:
+        found.sources += sources
+    elif parents:
+        found.own, found.proof = parents[0], sources
+        copy_folder(sources[0].path, found.folder)
+    return True
+
+
+def _parents(manifest: Manifest, shard: int, shards: int) -> Iterable[Manifest]:
+    """The databases of a version that may hold records of this one of so many shards.
+
+    A hash that is j modulo m and k modulo n exists where j and k are equal modulo the greatest common divisor of m
+    and n: with twice as many shards each is made of one old one, with half as many of two.
+    """
+    common = math.gcd(len(manifest.parts), shards)
+    return (
+        part for number, part in enumerate(manifest.parts) if part is not None and number % common == shard % common
+    )
 
 
 def look_for_missing(
@@ -140,31 +151,11 @@ def look_for_missing(
 def find_culprits(store: ObjectStore, spec: CollectionSpec, gathered: Gathered, scratch: Path) -> list[Damage]:
     """Which of the gathered databases are corrupted although every byte of them is as their manifests say."""
     culprits = []
-    for manifest in [*([gathered.base] if gathered.base else []), *gathered.deltas]:
-        verdict = verify(store, manifest.key, spec, level="full", scratch=scratch).verdict
+    for manifest in (*gathered.parents, *gathered.deltas):
+        verdict = verify(store, manifest, spec, level="full", scratch=scratch).verdict
         if verdict.kind == "corrupted" and store.exists(manifest.key):
-            culprits.append(Damage(manifest.kind, manifest.id, manifest.folder, verdict.reason))
+            culprits.append(Damage.of(manifest, verdict.reason))
     return culprits
-
-
-def move_aside(store: ObjectStore, collection: str, damages: list[Damage], end: int, run_id: str) -> list[Damage]:
-    """Move damaged databases to the quarantine.
-
-    Snapshots only while the log still ends where it did when they were read: old versions may be deleted as soon as
-    there is a newer one, and what is being deleted looks damaged.
-
-    Returns:
-        The damages, with what became of them; those of snapshots left out where the log has moved on.
-    """
-    done = []
-    for damage in damages:
-        if damage.kind == "snapshot" and log_end(store, collection).generation != end:
-            continue
-        verdict = Verdict("corrupted", damage.reason)
-        plan = plan_quarantine(store, collection, damage.kind, damage.name, damage.folder, verdict, run_id)
-        moved = execute_quarantine(store, plan) is not None
-        done.append(Damage(damage.kind, damage.name, damage.folder, damage.reason, moved))
-    return done
 
 
 def _fetch(store: ObjectStore, ref: DeltaRef, folder: Path) -> tuple[Manifest, Traffic] | Damage | None:

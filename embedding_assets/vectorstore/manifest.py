@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
-FORMAT = 1
+FORMAT = 2  # of snapshots with several shards; all else is written in format 1
+_LATER = ("shard", "shards")  # fields that format 1 does not have: they are left out where they say nothing
 _HASHED_AT_ONCE = 4  # hashing leaves Python's lock alone
 _CHECKSUM = "checksum"  # of everything else in the manifest: finds what an edit or a flipped bit changed
 Kind = Literal["delta", "snapshot"]
@@ -51,8 +52,17 @@ class BatchEntry:
 
 
 @dataclass(frozen=True)
+class ShardEntry:
+    """One shard of a snapshot: its folder's name, its records, and their digest. One without records has no files."""
+
+    name: str
+    count: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """The manifest of a delta or of a snapshot.
+    """The manifest of a delta, of a snapshot, or of one shard of a snapshot.
 
     Attributes:
         kind, id: what it is; a snapshot's id is its version.
@@ -66,6 +76,8 @@ class Manifest:
         day, batches: of a delta, the cell's day and the batches in it.
         generation, parent, deltas: of a snapshot, its place in the commit log, the version that it was made from
             (None: from nothing), and all deltas that are in it.
+        shards: of a snapshot that is divided, its shards in order; its files are those of all of them.
+        shard: of a shard's own manifest, its name; id, generation and parent are its version's.
     """
 
     kind: Kind
@@ -80,12 +92,14 @@ class Manifest:
     created_at: str
     run_id: str
     chromadb_version: str
-    format: int = FORMAT
+    format: int = 1
     day: str | None = None
     batches: tuple[BatchEntry, ...] = ()
     generation: int | None = None
     parent: str | None = None
     deltas: tuple[str, ...] = ()
+    shard: str = ""
+    shards: tuple[ShardEntry, ...] = ()
 
     @property
     def database(self) -> DatabaseSpec:
@@ -97,7 +111,26 @@ class Manifest:
         """Where it is in the store."""
         if self.kind == "delta":
             return layout.deltas(self.collection, self.day, self.id)
-        return layout.snapshots(self.collection, self.id)
+        return layout.snapshots(self.collection, self.id, self.shard)
+
+    @property
+    def parts(self) -> tuple[Manifest | None, ...]:
+        """Its databases, each as a manifest of its own: itself, or its shards; None for a shard without records."""
+        if not self.shards:
+            return (self,)
+        return tuple(self._part(entry) if entry.count else None for entry in self.shards)
+
+    @property
+    def databases(self) -> tuple[Manifest, ...]:
+        """Its parts that have records."""
+        return tuple(part for part in self.parts if part is not None)
+
+    def _part(self, shard: ShardEntry) -> Manifest:
+        start = f"{shard.name}/"
+        files = tuple(
+            replace(entry, path=entry.path.removeprefix(start)) for entry in self.files if entry.path.startswith(start)
+        )
+        return replace(self, shard=shard.name, shards=(), count=shard.count, digest=shard.digest, files=files)
 
     @property
     def key(self) -> str:
@@ -111,7 +144,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """As the object that is stored; the same manifest gives the same bytes, its checksum last."""
-        content = asdict(self)
+        content = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
         content[_CHECKSUM] = _checksum_of(content)
         return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
@@ -132,11 +165,12 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
             raise ConfigurationError(
                 key, f"has the format {raw['format']}; this version reads {FORMAT}", "Update embedding-assets."
             )
-        if raw["format"] != FORMAT:
-            raise ValueError(f"its format is {raw['format']!r}; this version reads {FORMAT}")
+        if raw["format"] not in (1, FORMAT):
+            raise ValueError(f"its format is {raw['format']!r}; this version reads 1 and {FORMAT}")
         raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
         raw["batches"] = tuple(BatchEntry(**entry) for entry in raw["batches"])
         raw["deltas"] = tuple(raw["deltas"])
+        raw["shards"] = tuple(ShardEntry(**entry) for entry in raw.get("shards", ()))
         manifest = Manifest(**raw)
         if manifest.key != key:
             raise ValueError(f"it is the manifest of {manifest.key}")
@@ -158,16 +192,20 @@ def _checksum_of(content: dict[str, Any]) -> str:
 
 def _require_possible(manifest: Manifest) -> None:
     """ValueError for numbers and hashes that cannot be, for who reads a manifest relies on their types."""
-    numbers = [manifest.count, manifest.dimension, *(entry.size for entry in manifest.files)]
+    shards = manifest.shards
+    numbers = [manifest.count, manifest.dimension, *(e.size for e in manifest.files), *(s.count for s in shards)]
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a number in it is none")
-    texts = [manifest.digest, *(entry.sha256 for entry in manifest.files)]
+    texts = [manifest.digest, *(entry.sha256 for entry in manifest.files), *(shard.digest for shard in shards)]
     if not all(type(text) is str and len(text) == 64 for text in texts):
         raise ValueError("a hash in it is none")
     if manifest.kind not in ("delta", "snapshot") or (manifest.kind == "snapshot" and manifest.generation is None):
         raise ValueError(f"its kind is {manifest.kind!r}, its generation {manifest.generation}")
-    if SQLITE_FILE not in {entry.path for entry in manifest.files}:
-        raise ValueError(f"it names no {SQLITE_FILE}")
+    if [s.name for s in shards] != [layout.shard_name(n, len(shards)) for n in range(len(shards)) if len(shards) > 1]:
+        raise ValueError("its shards are not one another's")
+    for part in manifest.databases:
+        if SQLITE_FILE not in {entry.path for entry in part.files}:
+            raise ValueError(f"it names no {SQLITE_FILE}")
 
 
 def load_manifest(store: ObjectStore, key: str) -> Manifest:

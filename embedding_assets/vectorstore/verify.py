@@ -22,7 +22,7 @@ from tempfile import mkdtemp
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import check_sqlite_in_child, examine_in_child, memory_limit
-from embedding_assets.chroma.reports import Examination
+from embedding_assets.chroma.reports import Examination, united_examination
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.errors import (
@@ -49,7 +49,7 @@ _ROOM_BESIDE = 64 << 20  # chromadb's own journal and log when it opens a copy
 
 def verify(
     store: ObjectStore,
-    what: DeltaRef | Commit | str,
+    what: DeltaRef | Commit | Manifest | str,
     spec: CollectionSpec,
     *,
     level: Level,
@@ -61,8 +61,8 @@ def verify(
 
     Args:
         store: where it is.
-        what: a delta, a commit, the key of a manifest, or the key prefix of a folder; a folder without manifest is
-            taken for legacy data.
+        what: a delta, a commit, a manifest or the key of one, or the key prefix of a folder; a folder without
+            manifest is taken for legacy data.
         spec: the collection that it belongs to.
         level: `quick` or `full`; a legacy folder is always verified in full.
         scratch: an existing folder on a disk with room for twice the database; left as it was, unless:
@@ -85,7 +85,7 @@ def verify(
     return check.result
 
 
-def _unjudged(what: DeltaRef | Commit | str, spec: CollectionSpec, level: Level) -> Verification:
+def _unjudged(what: DeltaRef | Commit | Manifest | str, spec: CollectionSpec, level: Level) -> Verification:
     """The result before anything was looked at."""
     verdict = Verdict("unknown", "was not looked at")
     if isinstance(what, DeltaRef):
@@ -94,6 +94,8 @@ def _unjudged(what: DeltaRef | Commit | str, spec: CollectionSpec, level: Level)
     if isinstance(what, Commit):
         folder = layout.snapshots(spec.name, what.version)
         return Verification(verdict, level, "snapshot", str(what.version), spec.name, folder)
+    if isinstance(what, Manifest):
+        return Verification(verdict, level, what.kind, what.id, what.collection, what.folder)
     folder = what.removesuffix("/" + layout.MANIFEST).strip("/")
     if folder == what.strip("/"):
         return Verification(verdict, level, "legacy", folder, spec.name, folder)
@@ -120,6 +122,7 @@ class _Check:
 
     @contextmanager
     def copying(self, keep: bool) -> Iterator[None]:
+        self.keep = keep
         self.home = Path(mkdtemp(prefix="verify-", dir=self.scratch))
         try:
             yield
@@ -133,7 +136,10 @@ class _Check:
     def copy(self) -> Path:
         return self.home / "database"
 
-    def run(self, what: DeltaRef | Commit | str) -> None:
+    def run(self, what: DeltaRef | Commit | Manifest | str) -> None:
+        if isinstance(what, Manifest):
+            self._verify_committed(what)
+            return
         if isinstance(what, Commit):
             self._verify_committed(load_snapshot(self.store, self.spec.name, what))
             return
@@ -151,6 +157,9 @@ class _Check:
     def _verify_committed(self, manifest: Manifest) -> None:
         """A database with a manifest."""
         self.now(manifest=manifest, kind=manifest.kind, id=manifest.id, collection=manifest.collection)
+        if manifest.shards:
+            self._verify_shards(manifest)
+            return
         whole = self.level == "full"
         self._require_room(manifest.size if whole else _sqlite_size(manifest))
         listed = list_database(self.store, manifest.folder)
@@ -168,6 +177,35 @@ class _Check:
             self.now(verdict=self._after_opening(found))
         if self.result.verdict.kind == "valid":
             self._require_declared(manifest.model, manifest.dimension, manifest.distance)
+
+    def _verify_shards(self, manifest: Manifest) -> None:
+        """Each shard as the database that it is, one after the other; the copies side by side, as in the store."""
+        problems, examined, trouble = [], [], None
+        for part in manifest.databases:
+            found = verify(
+                self.store, part, self.spec, level=self.level, scratch=self.home, keep_copy=True, memory=self.memory
+            )
+            if found.copy is not None:
+                self.copy.mkdir(exist_ok=True)
+                found.copy.rename(self.copy / part.shard)
+                shutil.rmtree(found.copy.parent)
+            if not self.keep:
+                shutil.rmtree(self.copy, ignore_errors=True)
+            if found.verdict.kind == "corrupted":
+                problems.append(f"{part.shard}: {found.verdict.reason}")
+            elif found.verdict.kind == "unknown":
+                trouble = found.cause or UnreadableError(found.subject, found.verdict.reason, "Try again.")
+            if found.examination is not None:
+                examined.append(found.examination)
+            self.now(bytes=self.result.bytes + found.bytes, strangers=(*self.result.strangers, *found.strangers))
+        if len(examined) == len(manifest.databases):
+            self.now(examination=united_examination(examined))
+        if problems:
+            self.now(verdict=corrupted(problems))
+        elif trouble is not None:
+            raise trouble
+        else:
+            self.now(verdict=Verdict("valid"))
 
     def _verify_contents(self, manifest: Manifest) -> None:
         def again() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from embedding_assets.errors import ConfigurationError, CorruptedError, StoreUnavailableError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
-from embedding_assets.vectorstore import compact as compaction
+from embedding_assets.vectorstore import shard as making_shards
 from embedding_assets.vectorstore.commit import head, load_snapshot, repair_pointer
 from embedding_assets.vectorstore.compact import compact, plan_compaction
 from embedding_assets.vectorstore.delta import DeltaFailedError, build_delta, group_batches, list_deltas, load_deltas
@@ -127,7 +127,7 @@ def test_a_lost_race_starts_again_from_the_winners_snapshot(
     folder_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliver(folder_store, tmp_path, "a", numbered(0, 5))
-    real_publish, rival = compaction.publish, []
+    real_publish, rival = making_shards.publish, []
 
     def publish_slowly(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
         real_publish(store, manifest, folder)
@@ -136,7 +136,7 @@ def test_a_lost_race_starts_again_from_the_winners_snapshot(
             deliver(folder_store, tmp_path, "b", numbered(5, 9))
             bring_up_to_date(folder_store, tmp_path)
 
-    monkeypatch.setattr(compaction, "publish", publish_slowly)
+    monkeypatch.setattr(making_shards, "publish", publish_slowly)
     done = compact(folder_store, SPEC, run_id="slow", scratch=tmp_path)
     assert done is not None
     assert (done.manifest.count, done.lost_races) == (9, 1)

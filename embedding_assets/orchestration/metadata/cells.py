@@ -15,7 +15,7 @@ from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.cells import CellDeltas
 from embedding_assets.store import layout
-from embedding_assets.vectorstore.gather import Damage
+from embedding_assets.vectorstore.damage import Damage
 
 
 def say_submitted(sent: Submission, found: Discovery, api_url: str) -> Metadata:

@@ -1,0 +1,199 @@
+"""Makes one shard of a version: the one before, and what it lacks; proved, uploaded, read back, then its manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.child import MergeFailedError, ids_of_database, merge_in_child
+from embedding_assets.chroma.spec import DatabaseSpec
+from embedding_assets.errors import ConfigurationError, CorruptedError, ObjectMissingError
+from embedding_assets.records import shard_of
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.cache import Cache
+from embedding_assets.vectorstore.commit import log_end
+from embedding_assets.vectorstore.damage import Damage, move_aside
+from embedding_assets.vectorstore.draft import Draft, ShardDone
+from embedding_assets.vectorstore.gather import Gathered, find_culprits, gather
+from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
+from embedding_assets.vectorstore.publish import discard, prove, publish
+from embedding_assets.vectorstore.transfer import Traffic, at_once, verify_files
+
+Log = Callable[[str], None]
+
+
+def make_shard(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    draft: Draft,
+    shard: int,
+    *,
+    scratch: Path,
+    cache: Cache | None = None,
+    log: Log = lambda message: None,
+) -> ShardDone:
+    """Make one shard of a draft, and commit it; one that was committed before is left as it is.
+
+    Args:
+        store, spec, draft, shard: which shard of what.
+        scratch: an existing folder on a disk with room for two such shards and the deltas; left as it was.
+        cache: where the base may be on this machine, and where the new shard is left.
+        log: told what is done.
+
+    Raises:
+        MergeFailedError, CorruptedError: it could not be made, and nothing that it is made of is to blame.
+        StoreError: something could not be read just now; nothing of it was moved.
+    """
+    name = layout.shard_name(shard, draft.shards)
+    if draft.shards > 1:
+        try:
+            made = load_manifest(store, f"{layout.snapshots(draft.collection, draft.version, name)}/{layout.MANIFEST}")
+            return ShardDone(shard, made, frozenset(made.deltas), base=made.parent)
+        except ObjectMissingError:
+            pass
+    if log_end(store, draft.collection).generation != draft.end:
+        return _overtaken(shard, [])
+    carried = _carry_over(store, draft, shard) if draft.shards > 1 else None
+    if carried is not None:
+        return carried
+    work = Path(mkdtemp(prefix="shard-", dir=scratch))
+    try:
+        return _make(store, spec, draft, shard, work, cache, log)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _make(
+    store: ObjectStore, spec: CollectionSpec, draft: Draft, shard: int, work: Path, cache: Cache | None, log: Log
+) -> ShardDone:
+    found = gather(store, draft, shard, work, cache)
+    damages: list[Damage] = []
+    if found.damages:
+        damages = move_aside(store, draft.collection, found.damages, draft.end, draft.run_id)
+        for damage in damages:
+            log(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
+        if len(damages) < len(found.damages):
+            # What seemed damaged may just have been cleaned up.
+            return _overtaken(shard, damages)
+    for manifest in (*found.parents, *found.deltas):
+        _require_same_kind(manifest, spec)
+    held = frozenset([*(found.base.deltas if found.base else ()), *(delta.id for delta in found.deltas)])
+    done = ShardDone(
+        shard,
+        held=held,
+        base=found.base.id if found.base else None,
+        deltas=tuple(found.deltas),
+        damages=tuple(damages),
+        traffic=found.traffic,
+    )
+    try:
+        if found.own is None and not _holds_any(found, spec.name):
+            return done
+        return _merge(store, spec, draft, found, done, cache, log)
+    except (MergeFailedError, CorruptedError):
+        culprits = find_culprits(store, spec, found, work)
+        if not culprits:
+            raise
+        damages += move_aside(store, draft.collection, culprits, draft.end, draft.run_id)
+        return replace(done, again="what it was made of turned out damaged", damages=tuple(damages))
+
+
+def _merge(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    draft: Draft,
+    found: Gathered,
+    done: ShardDone,
+    cache: Cache | None,
+    log: Log,
+) -> ShardDone:
+    """The one merge."""
+    name = layout.shard_name(done.shard, draft.shards)
+    start = (found.base.id if found.base else "nothing") + (f", {name}" if name else "")
+    log(f"merging {len(found.deltas)} deltas into {start}: {found.records} records")
+    database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
+    merged = merge_in_child(found.folder, database, found.sources, records=found.records)
+    subject = f"new snapshot {draft.version} of {spec.name}"
+    examined = prove(found.folder, database, found.proof, records=2 * found.records, subject=subject)
+    log(f"proved: {examined.count} records, each as in the source that won it")
+    manifest = Manifest(
+        kind="snapshot",
+        id=draft.version,
+        collection=spec.name,
+        model=spec.model,
+        dimension=spec.dimensions,
+        distance=spec.distance,
+        count=examined.count,
+        digest=examined.digest,
+        files=describe_files(found.folder),
+        created_at=layout.now().isoformat(),
+        run_id=draft.run_id,
+        chromadb_version=merged.chromadb_version,
+        format=2 if name else 1,
+        generation=draft.generation,
+        parent=done.base,
+        deltas=tuple(sorted(done.held)),
+        shard=name,
+    )
+    publish(store, manifest, found.folder)
+    if cache:
+        cache.keep(f"{draft.version}/{name}" if name else draft.version, found.folder)
+    traffic = done.traffic + Traffic(uploaded=manifest.size)
+    return replace(done, manifest=manifest, merged=merged, examined=examined, traffic=traffic)
+
+
+def _carry_over(store: ObjectStore, draft: Draft, shard: int) -> ShardDone | None:
+    """A shard that lacks nothing is copied within the store, and read back; None where it has to be made."""
+    if draft.missing or draft.rebuild:
+        return None
+    base = next(iter(bases(store, draft.collection, log_end(store, draft.collection))), None)
+    if base is None or base.manifest is None or len(base.manifest.parts) != draft.shards:
+        return None
+    old = base.manifest.parts[shard]
+    done = ShardDone(shard, held=frozenset(base.manifest.deltas), base=base.version)
+    if old is None:
+        return done
+    new = replace(
+        old, id=draft.version, generation=draft.generation, parent=base.version, run_id=draft.run_id,
+        created_at=layout.now().isoformat(),
+    )  # fmt: skip
+    try:
+        at_once(lambda entry: store.copy(f"{old.folder}/{entry.path}", f"{new.folder}/{entry.path}"), old.files)
+        verify_files(store, new)
+        store.put_new(new.key, new.to_bytes())
+    except (CorruptedError, ObjectMissingError):
+        discard(store, new)
+        return None
+    return replace(done, manifest=new)
+
+
+def _holds_any(found: Gathered, collection: str) -> bool:
+    """Whether any record of the sources belongs to the shard."""
+    return any(
+        source.shards == 1 or shard_of(record_id, source.shards) == source.shard
+        for source in found.sources
+        for record_id in ids_of_database(source.path, source.collection or collection)
+    )
+
+
+def _overtaken(shard: int, damages: list[Damage]) -> ShardDone:
+    return ShardDone(shard, again="another writer was faster", lost=True, damages=tuple(damages))
+
+
+def _require_same_kind(manifest: Manifest, spec: CollectionSpec) -> None:
+    """Vectors of two models, dimensions or distances in one index would make every answer of it wrong."""
+    has = (manifest.model, manifest.dimension, manifest.distance)
+    declared = (spec.model, spec.dimensions, spec.distance)
+    if has != declared:
+        raise ConfigurationError(
+            f"{manifest.kind} {manifest.id} of {manifest.collection}",
+            f"was made with {has[0]}, {has[1]} dimensions, {has[2]}; declared is {declared[0]}, {declared[1]}, "
+            f"{declared[2]}",
+            "Declare a new collection for the new model: vectors of two models cannot be searched together.",
+        )
