@@ -54,9 +54,14 @@ class ApiError(EmbeddingAssetsError):
 
 
 class ApiUnavailableError(ApiError):
-    """The embedding API did not answer, failed inside, or asked to slow down."""
+    """The embedding API did not answer, failed inside, or asked to slow down.
+
+    Attributes:
+        retry_after: for how many seconds it asks to be left alone; None where it does not say.
+    """
 
     recoverable = True
+    retry_after: float | None = None
 
 
 class CorruptedError(EmbeddingAssetsError):

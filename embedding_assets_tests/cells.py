@@ -12,8 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from embedding_assets.batches.balance import CellBalance, balance, pending_cells
+from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.batches.results import CellResults
 from embedding_assets.batches.submit import Submission

@@ -49,6 +49,11 @@ class ApiBatch:
     tokens: int = 0
 
     @property
+    def embeds(self) -> bool:
+        """Whether it is on the embeddings endpoint."""
+        return self.endpoint.endswith("/embeddings")
+
+    @property
     def ended(self) -> bool:
         """Whether nothing about it changes any more. An unknown status is not terminal: better wait than lose."""
         return self.status in TERMINAL

@@ -1,7 +1,4 @@
-"""Conservation: what was requested is accepted, rejected or still pending, record by record, and proved by its ids.
-
-`balance` proves it for one cell; `pending_cells` says cheaply which cells have something to do.
-"""
+"""Conservation: what was requested is accepted, rejected or still pending, record by record, and proved by its ids."""
 
 from __future__ import annotations
 
@@ -9,25 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from embedding_assets.batches.answers import ApiBatch
-from embedding_assets.batches.client import EmbeddingApi
-from embedding_assets.batches.discover import undiscovered
 from embedding_assets.batches.documents import Refused
-from embedding_assets.batches.landing import AGAIN
 from embedding_assets.batches.requests import (
-    foreign_request_id,
     latest_content,
     read_refused,
     read_requests,
 )
 from embedding_assets.batches.standing import CellStanding, RequestStanding, read_standing
-from embedding_assets.batches.submit import REQUEST_KEY
-from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.catalog import CollectionSpec
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 _NAMED = 1_000
-DAYS_BACK = 35  # a window of 24 h, files that the API keeps for 30 days, and some room
 
 
 @dataclass(frozen=True)
@@ -156,111 +146,3 @@ def _row(one: RequestStanding) -> BatchBalance:
         max(0, int(layout.now().timestamp()) - batch.created_at) if batch else 0,
         one.complaint or (landing.problem if landing else ""),
     )
-
-
-@dataclass(frozen=True)
-class PendingCell:
-    """A cell with something to do.
-
-    Attributes:
-        finished: batches that ended and are not landed.
-        unsent: intents without a batch.
-        again: records to be asked again.
-    """
-
-    collection: str
-    day: str
-    finished: tuple[str, ...] = ()
-    unsent: tuple[str, ...] = ()
-    again: int = 0
-
-
-@dataclass(frozen=True)
-class PendingWork:
-    """What a sensor needs to know.
-
-    Attributes:
-        cells: those with something to do.
-        in_flight: how many known batches are not finished.
-        undiscovered: batches of other programs that have no record and no mark yet, for `discover`.
-    """
-
-    cells: tuple[PendingCell, ...]
-    in_flight: int = 0
-    undiscovered: tuple[str, ...] = ()
-
-
-def pending_cells(
-    api: EmbeddingApi, store: ObjectStore, catalog: Catalog, *, days_back: int = DAYS_BACK
-) -> PendingWork:
-    """Which cells have finished batches that are not landed, unsent intents, or records to be asked again.
-
-    One listing of the API; of the store one listing of requests and one of results for each collection, of recent days
-    only; the records of a cell are read only where a landing is marked as leaving some over.
-
-    Raises:
-        ApiError, ApiUnavailableError, StoreError: one of the two cannot be listed.
-    """
-    since = layout.day_of(layout.now().timestamp() - days_back * 86_400)
-    listed = list(api.list_batches())
-    batches: dict[str, list[ApiBatch]] = {}
-    for batch in listed:
-        batches.setdefault(_request_id(batch), []).append(batch)
-    cells: list[PendingCell] = []
-    seen: set[str] = set()
-    in_flight = 0
-    for spec in catalog:
-        requests = _Keys(store, layout.requests(spec.name), since)
-        results = _Keys(store, layout.results(spec.name), since)
-        for day, folders in requests.days.items():
-            asked = {i for i, names in folders.items() if layout.REQUEST in names}
-            seen |= asked
-            known = {i: batches[i] for i in asked if i in batches}
-            in_flight += sum(any(not b.ended for b in some) for some in known.values())
-            landed = results.days.get(day, {})
-            cell = PendingCell(
-                spec.name,
-                day,
-                tuple(sorted(b.id for some in known.values() for b in _unlanded(some, landed))),
-                tuple(sorted(i for i in asked if layout.BATCH not in folders[i])),
-                _again(store, spec, day) if any(_leaves_over(names) for names in landed.values()) else 0,
-            )
-            if cell.finished or cell.unsent or cell.again:
-                cells.append(cell)
-    return PendingWork(tuple(cells), in_flight, tuple(undiscovered(store, catalog, listed, seen)))
-
-
-def _request_id(batch: ApiBatch) -> str:
-    return batch.metadata.get(REQUEST_KEY) or foreign_request_id(batch.id)
-
-
-class _Keys:
-    """A folder's keys since a day, as day -> second part (a request, a batch) -> what is below that."""
-
-    def __init__(self, store: ObjectStore, folder: str, since: str) -> None:
-        self.days: dict[str, dict[str, set[str]]] = {}
-        for item in store.walk(folder, after=f"{folder}/{since}"):
-            day, _, rest = item.key.removeprefix(f"{folder}/").partition("/")
-            name, _, below = rest.partition("/")
-            self.days.setdefault(day, {}).setdefault(name, set()).add(below)
-
-
-def _unlanded(batches: list[ApiBatch], landed: Mapping[str, set[str]]) -> list[ApiBatch]:
-    """A request's batches if they have all ended and none is landed; of duplicates only one ever is."""
-    done = all(b.ended for b in batches) and not any(_landed(landed.get(layout.part(b.id))) for b in batches)
-    return batches if done else []
-
-
-def _landed(names: set[str] | None) -> bool:
-    return any(name.endswith(f"/{layout.MANIFEST}") for name in names or ())
-
-
-def _leaves_over(names: set[str]) -> bool:
-    """Whether the newest landing of a batch is marked."""
-    newest = max((n.split("/")[0] for n in names if n.endswith(f"/{layout.MANIFEST}")), default=None)
-    return newest is not None and f"{newest}/{AGAIN}" in names
-
-
-def _again(store: ObjectStore, spec: CollectionSpec, day: str) -> int:
-    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)).digests)
-    return sum(place.kind == "again" for place in standing.places.values())

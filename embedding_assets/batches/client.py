@@ -6,6 +6,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,6 +26,7 @@ WINDOW: Final = "24h"  # the only completion window of POST /v1/batches
 # covers at least one byte, so 300,000 bytes cannot be more tokens than that.
 MAX_INPUTS = 2048
 MAX_INPUT_BYTES = 300_000
+PAGE: Final = 100  # the most that GET /v1/batches gives at once
 
 T = TypeVar("T")
 _CHUNK = 1024 * 1024
@@ -36,14 +39,21 @@ class ApiMissingError(ApiError):
 
 
 class _Unavailable(ApiUnavailableError):
-    """Keeps status and Retry-After, so that the client's own error, which may quote a key, need not be kept."""
+    """Keeps the status, so that the client's own error, which may quote a key, need not be kept."""
 
     status: int | None = None
-    retry_after: float | None = None
 
 
 class TokenLimitError(ApiUnavailableError):
     """The organisation's limit of enqueued tokens is met; it goes away as batches finish."""
+
+
+@dataclass(frozen=True)
+class BatchPage:
+    """A page of the API's batches, those on other endpoints among them; `more` where others follow."""
+
+    batches: tuple[ApiBatch, ...]
+    more: bool
 
 
 def takes_dimensions(model: str) -> bool:
@@ -152,37 +162,44 @@ class EmbeddingApi:
                 # Only 429 says for sure that nothing was created.
                 if error.status != 429 or pause is None:
                     raise
-                time.sleep(pause if error.retry_after is None else error.retry_after)
+                time.sleep(pause if error.retry_after is None else min(error.retry_after, _LONGEST_WAIT))
         raise AssertionError("unreachable")
 
     def retrieve(self, batch_id: str) -> ApiBatch:
         """A batch as it is now; ApiMissingError where the API does not know it."""
         return batch_of(self._ask(f"batch {batch_id}", lambda: self._client.batches.retrieve(batch_id)))
 
+    def page(self, after: str | None = None) -> BatchPage:
+        """A page of the API's batches, as the API orders them (OpenAI: the newest first).
+
+        Args:
+            after: go on behind this batch.
+
+        Raises:
+            ApiMissingError: there is no such batch any more.
+        """
+        cursor: dict[str, Any] = {} if after is None else {"after": after}
+        page = self._ask("the list of batches", lambda: self._client.batches.list(limit=PAGE, **cursor))
+        batches = tuple(batch_of(raw) for raw in page.data or ())
+        return BatchPage(batches, bool(batches) and page.has_more is not False)
+
     def list_batches(self) -> Iterator[ApiBatch]:
-        """All batches on the embeddings endpoint, as the API orders them (OpenAI: the newest first).
+        """All batches on the embeddings endpoint, page by page.
 
         Some servers' cursors start again at page 1: an id that was seen before ends the list.
         """
         seen: set[str] = set()
-        after: str | None = None
+        page = self.page()
         while True:
-            cursor: dict[str, Any] = {} if after is None else {"after": after}
-            page = self._ask(
-                "the list of batches",
-                lambda cursor=cursor: self._client.batches.list(limit=100, **cursor),  # type: ignore[misc]
-            )
-            data = list(page.data or [])
-            for raw in data:
-                batch = batch_of(raw)
+            for batch in page.batches:
                 if batch.id in seen:
                     return
                 seen.add(batch.id)
-                after = batch.id
-                if batch.endpoint.endswith("/embeddings"):
+                if batch.embeds:
                     yield batch
-            if not data or page.has_more is False:
+            if not page.more:
                 return
+            page = self.page(page.batches[-1].id)
 
     def cancel(self, batch_id: str) -> None:
         """Cancel a batch; one that has ended already, or that is gone, is no error."""
@@ -328,7 +345,13 @@ def _ends(texts: Sequence[str]) -> Iterator[int]:
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
+    said = error.response.headers.get("retry-after", "")
     try:
-        return min(max(0.0, float(error.response.headers["retry-after"])), _LONGEST_WAIT)
-    except (KeyError, ValueError):
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:
         return None

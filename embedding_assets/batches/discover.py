@@ -17,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,22 +146,28 @@ def discover(
 
 def undiscovered(
     store: ObjectStore, catalog: Catalog, listed: Iterable[ApiBatch], recorded: AbstractSet[str]
-) -> list[str]:
-    """Ids of the batches that `discover` would fetch now, told by a listing of the marks alone.
+) -> list[ApiBatch]:
+    """The batches that `discover` would fetch now, told by a listing of the marks alone, where any is new.
 
     Args:
         recorded: ids of the requests that have a record.
     """
     since = max(layout.day_of(layout.now().timestamp() - DAYS_BACK * 86_400), str(catalog.start))
-    marks = _marks(store, catalog)
-    return sorted(
-        b.id
+    new = {
+        layout.part(b.id): b
         for b in listed
-        if _worth_a_look(b)
-        and layout.day_of(b.created_at) > since
-        and foreign_request_id(b.id) not in recorded
-        and layout.part(b.id) not in marks
-    )
+        if _worth_a_look(b) and layout.day_of(b.created_at) > since and foreign_request_id(b.id) not in recorded
+    }
+    marked = _known_marks(store, _mark_folder(catalog))
+    if not new.keys() <= marked:
+        marked |= _marks(store, catalog)
+    return sorted((b for part, b in new.items() if part not in marked), key=lambda b: b.id)
+
+
+@lru_cache(maxsize=8)
+def _known_marks(store: ObjectStore, folder: str) -> set[str]:
+    """The marks that this process has seen; a mark never goes away."""
+    return set()
 
 
 def _worth_a_look(batch: ApiBatch) -> bool:

@@ -119,13 +119,23 @@ def commit(store: ObjectStore, landing: Landing, again: bool) -> Landing:
     return landing
 
 
+def read_landing(store: ObjectStore, key: str) -> Landing:
+    """A landing by its manifest's key.
+
+    Raises:
+        CorruptedError: it is no manifest.
+        ObjectMissingError: it is not there.
+    """
+    return decode(Landing, key, store.get(key))
+
+
 def all_landings(store: ObjectStore, collection: str, day: str) -> dict[str, list[Landing]]:
     """The landings of a cell by batch id, the newest first. One whose manifest is damaged is none."""
     keys = [i.key for i in store.walk(layout.results(collection, day)) if i.key.endswith(f"/{layout.MANIFEST}")]
 
     def load(key: str) -> Landing | None:
         try:
-            return decode(Landing, key, store.get(key))
+            return read_landing(store, key)
         except CorruptedError:
             return None
 

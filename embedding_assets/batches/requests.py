@@ -40,7 +40,7 @@ from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
 FORMAT = 1
 REFUSED = "refused"
-_REQUEST_ID = re.compile(r"[0-9a-f]{32}")
+REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -165,7 +165,7 @@ def read_requests(store: ObjectStore, collection: str, day: str | None = None) -
     """
     keys = {item.key for item in store.walk(layout.requests(collection, day))}
     committed = (key.rsplit("/", 1)[0] for key in keys if key.endswith(f"/{layout.REQUEST}"))
-    folders = [folder for folder in committed if _REQUEST_ID.fullmatch(folder.rsplit("/", 1)[1])]
+    folders = [folder for folder in committed if REQUEST_ID.fullmatch(folder.rsplit("/", 1)[1])]
 
     def load(folder: str) -> Asked:
         key = f"{folder}/{layout.REQUEST}"

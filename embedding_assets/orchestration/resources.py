@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster_aws.s3 import S3Resource
@@ -69,9 +70,9 @@ class ApiResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # see abo
     base_url: str | None = Field(default=None, description="OPENAI_BASE_URL, or OpenAI itself, unless given.")
     api_key: str | None = Field(default=None, description="OPENAI_API_KEY unless given; give a dg.EnvVar, not a text.")
 
-    def client(self) -> EmbeddingApi:
-        """A client."""
-        return EmbeddingApi(ApiSettings(self.api_key, self.base_url))
+    def client(self, **options: Any) -> EmbeddingApi:
+        """A client; options as `EmbeddingApi`."""
+        return EmbeddingApi(ApiSettings(self.api_key, self.base_url), **options)
 
 
 class AlertsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # see above

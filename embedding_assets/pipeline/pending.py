@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 
-from embedding_assets.batches.balance import DAYS_BACK, PendingWork, pending_cells
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.discover import discover
-from embedding_assets.batches.landing import newest_landings
+from embedding_assets.batches.pending import PendingWork, pending_cells
+from embedding_assets.batches.position import Budget, Cell, Position
 from embedding_assets.catalog import Catalog, CollectionSpec
-from embedding_assets.errors import CorruptedError, ObjectMissingError
-from embedding_assets.pipeline.cells import landings_without_delta
+from embedding_assets.pipeline.undelivered import quarantined_cells, quarantined_state, undelivered
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.compact import plan_compaction
-from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
-from embedding_assets.vectorstore.manifest import Manifest, load_manifest
-from embedding_assets.vectorstore.quarantine import list_quarantine
+
+_FOREIGN_AT_ONCE = 4  # whose input files are fetched side by side
 
 
 @dataclass(frozen=True)
@@ -40,81 +37,84 @@ class CellToRun:
     ask: bool
 
 
-def cells_to_run(api: EmbeddingApi, store: ObjectStore, catalog: Catalog) -> tuple[list[CellToRun], PendingWork]:
+def cells_to_run(
+    api: EmbeddingApi,
+    store: ObjectStore,
+    catalog: Catalog,
+    *,
+    position: Position | None = None,
+    budget: Budget | None = None,
+) -> tuple[list[CellToRun], PendingWork]:
     """The cells with finished batches, unsent requests, records to be asked again, or landed batches without a delta.
 
     Batches of other programs that are new to us are given their records on the way; each is looked into once.
 
+    Args:
+        position: where the look before stopped, from the `PendingWork` that it gave; without one, everything is
+            looked at.
+        budget: how much this look may do; all that there is unless given.
+
     Raises:
         ApiError, ApiUnavailableError, StoreError: the API or the store cannot be listed.
     """
-    work = pending_cells(api, store, catalog)
-    if work.undiscovered:
-        discover(api, store, catalog)
-        work = pending_cells(api, store, catalog)
-    reasons: dict[tuple[str, str], list[str]] = {}
-    marks: dict[tuple[str, str], list[str]] = {}
-    ask: set[tuple[str, str]] = set()
+    position, budget = position or Position(), budget or Budget()
+    also: list[Cell] = []
+    if position.over:
+        quarantined = quarantined_state(store, catalog)
+        if position.full_is_due or position.quarantined != quarantined:
+            also = quarantined_cells(store, catalog)
+        position = replace(position, quarantined=quarantined)
+    work = pending_cells(api, store, catalog, position=position, budget=budget, also=also)
+    if work.foreign or work.doubled:
+        work = _discover(api, store, catalog, work, budget)
+    reasons: dict[Cell, list[str]] = {}
+    marks: dict[Cell, list[str]] = {}
+    ask: set[Cell] = set()
 
-    def note(cell: tuple[str, str], reason: str, mark: Iterable[str]) -> None:
+    def note(cell: Cell, reason: str, mark: Iterable[str]) -> None:
         reasons.setdefault(cell, []).append(reason)
         marks.setdefault(cell, []).extend(mark)
 
     for one in work.cells:
         cell = (one.collection, one.day)
         if one.finished:
-            note(cell, f"{len(one.finished)} batches have finished", one.finished)
+            # Not their ids: while a run has landed none of these yet, others that finish need no run of their own.
+            note(cell, f"{len(one.finished)} batches have finished", [work.names[cell].state])
         if one.unsent:
             note(cell, f"{len(one.unsent)} requests are not sent", one.unsent)
             ask.add(cell)
         if one.again:
             note(cell, f"{one.again} records are to be asked again", [f"again {one.again}"])
             ask.add(cell)
-    for spec in catalog:
-        for day, batches in _undelivered(store, spec).items():
-            note((spec.name, day), f"{len(batches)} landed batches are in no delta", batches)
+    for cell, names in work.names.items():
+        landings = undelivered(store, names)
+        if landings:
+            note(cell, f"{len(landings)} landed batches are in no delta", landings)
     cells = [CellToRun(*cell, _digest(marks[cell]), tuple(why), cell in ask) for cell, why in sorted(reasons.items())]
-    return cells, work
+    return cells, replace(work, position=work.position.with_open(reasons))
 
 
-def _undelivered(store: ObjectStore, spec: CollectionSpec) -> dict[str, list[str]]:
-    """Landing ids by day whose records no delta holds: what a run left behind that ended between the two."""
-    since = layout.day_of(layout.now().timestamp() - DAYS_BACK * 86_400)
-    # However long ago: what was moved aside is to be built again.
-    aside = {e.report.day for e in list_quarantine(store, spec.name) if e.report and e.kind == "delta"}
-    found: dict[str, list[str]] = {}
-    for day in store.folders(layout.results(spec.name)):
-        if day < since and day not in aside:
-            continue
-        deltas = [m for ref in list_deltas(store, spec.name, day) if (m := _delta(store, ref)) is not None]
-        held = {(layout.part(entry.batch_id), entry.landing_id) for m in deltas for entry in m.batches}
-        # By names alone first: reading hundreds of landings at every look would be too dear.
-        if set(_newest_names(store, spec.name, day).items()) <= held:
-            continue
-        waiting = landings_without_delta(newest_landings(store, spec.name, day), deltas)
-        if waiting:
-            found[day] = [landing.landing_id for landing in waiting]
-    return found
-
-
-def _newest_names(store: ObjectStore, collection: str, day: str) -> dict[str, str]:
-    """Newest landing id by batch, as the keys of a day's landings name them."""
-    newest: dict[str, str] = {}
-    for item in store.walk(layout.results(collection, day)):
-        parts = item.key.split("/")
-        if parts[-1] == layout.MANIFEST:
-            batch, landing = parts[-3], parts[-2]
-            newest[batch] = max(landing, newest.get(batch, ""))
-    return newest
-
-
-@lru_cache(maxsize=20_000)
-def _delta(store: ObjectStore, ref: DeltaRef) -> Manifest | None:
-    """A delta's manifest, which never changes; None where it is damaged (the check of the deltas reports that)."""
-    try:
-        return load_manifest(store, ref.key)
-    except (CorruptedError, ObjectMissingError):
-        return None
+def _discover(
+    api: EmbeddingApi, store: ObjectStore, catalog: Catalog, work: PendingWork, budget: Budget
+) -> PendingWork:
+    """Give new batches of other programs their records, as many as there is time for; then look once more."""
+    left, looked_into = work.foreign, False
+    claimed: list[Cell] = []
+    while not looked_into or (left and not budget.time_is_up):
+        # Twins of our own batches are cancelled on the way.
+        listed = left[:_FOREIGN_AT_ONCE] if looked_into else (*work.doubled, *left[:_FOREIGN_AT_ONCE])
+        found = discover(api, store, catalog, listed=listed)
+        claimed += [(one.collection, one.day) for one in found.claimed if one.collection]
+        left, looked_into = left[_FOREIGN_AT_ONCE:], True
+    position = work.position.with_open(claimed, sent=True)
+    if left:
+        # The list has gone on meanwhile: the rest is found by a round of everything.
+        return replace(work, position=replace(position, full_at=0.0))
+    if not claimed or not position.over or budget.time_is_up:
+        return replace(work, position=position)
+    again = pending_cells(api, store, catalog, position=position, budget=budget)
+    before = tuple(cell for cell in work.cells if (cell.collection, cell.day) not in again.names)
+    return replace(again, cells=(*before, *again.cells), names={**work.names, **again.names})
 
 
 @dataclass(frozen=True)

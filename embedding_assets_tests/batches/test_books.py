@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedding_assets.batches.balance import balance, pending_cells
+from embedding_assets.batches.balance import balance
+from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.plan import documents_for, plan_submission
 from embedding_assets.batches.requests import read_refused, read_requests
 from embedding_assets.catalog import Catalog

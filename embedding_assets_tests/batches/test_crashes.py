@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from embedding_assets.batches.balance import pending_cells
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.discover import discover
+from embedding_assets.batches.pending import pending_cells
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ApiError, ApiUnavailableError
 from embedding_assets.sandbox.faults import BatchFault, HttpFault

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from embedding_assets.batches.balance import balance, pending_cells
+from embedding_assets.batches.balance import balance
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.discover import Discovery, discover
+from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.results import poll
 from embedding_assets.batches.submit import submit
 from embedding_assets.catalog import Catalog, CollectionSpec

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from embedding_assets.batches.position import Position
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.assemble import build_definitions
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB
@@ -24,6 +25,7 @@ class Tick:
 
     requests: Sequence[dg.RunRequest]
     reason: str | None
+    cursor: str | None = None
 
     @property
     def states(self) -> list[str]:
@@ -94,13 +96,23 @@ class Deployment:
         return self.run(COMPACTION_JOB, self.cell.spec.name)
 
     def tick(self, sensor: str) -> Tick:
-        """Let a sensor look once."""
+        """Let a sensor look at everything once: in one tick, or in several where the machine is slow."""
+        found: dict[str | None, dg.RunRequest] = {}
+        answer = self.tick_once(sensor)
+        found.update((request.run_key, request) for request in answer.requests)
+        while not Position.parse(answer.cursor).over:
+            answer = self.tick_once(sensor, answer.cursor)
+            found.update((request.run_key, request) for request in answer.requests)
+        return Tick(list(found.values()), None if found else answer.reason, answer.cursor)
+
+    def tick_once(self, sensor: str, cursor: str | None = None) -> Tick:
+        """One tick, which goes on from where the cursor says."""
         definitions = self.definitions
         with dg.build_sensor_context(
-            instance=self.instance, definitions=definitions, resources=definitions.resources
+            instance=self.instance, definitions=definitions, resources=definitions.resources, cursor=cursor
         ) as context:
             answer = definitions.resolve_sensor_def(sensor).evaluate_tick(context)
-        return Tick(answer.run_requests or (), answer.skip_message)
+        return Tick(answer.run_requests or (), answer.skip_message, answer.cursor)
 
     def obey(self, job: str, tick: Tick) -> list[dg.ExecuteInProcessResult]:
         """Run what a sensor asked for, as the daemon would."""

@@ -9,10 +9,13 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
+from embedding_assets.batches import client
+from embedding_assets.batches.position import Position
 from embedding_assets.catalog import Compaction
 from embedding_assets.errors import ApiError, ConfigurationError
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB
 from embedding_assets.orchestration.resources import ApiResource, StoreResource
+from embedding_assets.orchestration.sensors import batches
 from embedding_assets.sandbox import BatchFault, HttpFault
 from embedding_assets_tests.cells import contents, receipt_lines
 from embedding_assets_tests.orchestration.deployment import KEY_VARIABLE, Deployment
@@ -118,6 +121,43 @@ def test_an_api_that_is_overloaded_or_failing_is_a_skip_that_names_it(complete: 
     assert f"the API answered {status}" in tick.reason
     complete.cell.sandbox.clear_faults()
     assert complete.tick("finished_batches").reason == "no batch has finished since; 0 are under way"
+
+
+def test_an_api_that_asks_to_be_left_alone_is_left_alone(complete: Deployment) -> None:
+    service = complete.cell.sandbox
+    service.set_fault(HttpFault(method="GET", path="/v1/batches*", status=429, retry_after=600, times=None))
+    first = complete.tick_once("finished_batches")
+    assert "the API answered 429" in (first.reason or "")
+    asked = service.faults()[0]["matched"]
+    assert asked == 1  # nor is it asked again within the tick
+    second = complete.tick_once("finished_batches", first.cursor)
+    assert (second.reason or "").startswith("the API asked to be left alone until 20")
+    assert service.faults()[0]["matched"] == asked
+    # It keeps on as long as the cursor does; without one it asks again.
+    third = complete.tick_once("finished_batches", second.cursor or first.cursor)
+    assert third.reason == second.reason
+    service.clear_faults()
+    assert complete.tick("finished_batches").reason == "no batch has finished since; 0 are under way"
+
+
+def test_a_tick_that_may_not_do_all_goes_on_in_the_next(fresh: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh.cell.deliver()
+    fresh.cell.write(receipt_lines(25))
+    fresh.cell.submit()
+    fresh.cell.wait()
+    whole = fresh.tick("finished_batches")
+    # One page of the API's list a tick, and no time for cells that it does not lead to.
+    count = sum(1 for _ in fresh.cell.api.list_batches())
+    monkeypatch.setattr(client, "PAGE", min(100, -(-count // 4)))
+    monkeypatch.setattr(batches, "_PAGES", 1)
+    monkeypatch.setattr(batches, "_SECONDS", 0)
+    ticks = [fresh.tick_once("finished_batches")]
+    while not Position.parse(ticks[-1].cursor).over:
+        ticks.append(fresh.tick_once("finished_batches", ticks[-1].cursor))
+    assert {state for tick in ticks for state in tick.states} == set(whole.states)
+    assert len(whole.states) == 1
+    assert len(ticks) > 1
+    assert [tick.reason for tick in ticks if "more are left" in (tick.reason or "")]
 
 
 def test_a_wrong_key_fails_the_sensor_clearly_and_is_not_shown(

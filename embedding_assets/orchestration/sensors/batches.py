@@ -1,17 +1,26 @@
 """The sensor that asks for the cells in which batches have finished."""
 
-# No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
+import time
+
 import dagster as dg
 
+from embedding_assets.batches.pending import PendingWork
+from embedding_assets.batches.position import Budget, Position
 from embedding_assets.catalog import Catalog
-from embedding_assets.errors import EmbeddingAssetsError
+from embedding_assets.errors import ApiUnavailableError, EmbeddingAssetsError
 from embedding_assets.orchestration.jobs import CELL_JOB
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_key
 from embedding_assets.orchestration.sensors.run_keys import bucket
 from embedding_assets.pipeline.pending import cells_to_run
+from embedding_assets.store import layout
 
 _CELL_STEPS = ("batch_results", "deltas")
+# What one tick may do; the next one goes on. A page takes OpenAI about a third of a second.
+_PAGES = 20
+_SECONDS = 1.2
+# A tick does not wait for an API that does not answer: there will be another tick.
+_TIMEOUT_SECONDS = 10.0
 
 
 def build_finished_batches(
@@ -23,17 +32,32 @@ def build_finished_batches(
         required_resource_keys={names.store, names.api},
         default_status=status,
         minimum_interval_seconds=seconds,
-        description="Lists the API's batches and asks for the cells in which some have finished.",
+        description="Reads the API's list of batches, from the newest back to what is still under way, and asks for "
+        "the cells in which some have finished. Looks at everything once an hour.",
     )
     def finished_batches(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        position = Position.parse(context.cursor)
+        if time.time() < position.not_before:
+            return dg.SkipReason(f"the API asked to be left alone until {_clock(position.not_before)}")
         try:
-            cells, work = cells_to_run(names.api_in(context).client(), names.store_in(context).open(), catalog)
+            client = names.api_in(context).client(retries=0, timeout=_TIMEOUT_SECONDS)
+            budget = Budget(_PAGES, _SECONDS)
+            cells, work = cells_to_run(
+                client, names.store_in(context).open(), catalog, position=position, budget=budget
+            )
+        except ApiUnavailableError as error:
+            waiting = position.after_waiting(error.retry_after or 0.0)
+            return dg.SensorResult(skip_reason=str(error), cursor=waiting.to_text())
         except EmbeddingAssetsError as error:
             if error.recoverable:
                 return dg.SkipReason(str(error))
             raise
+        position = work.position
+        if work.trouble is not None:
+            context.log.warning(str(work.trouble))
+            position = position.after_waiting(work.trouble.retry_after or 0.0)
         if not cells:
-            return dg.SkipReason(f"no batch has finished since; {work.in_flight} are under way")
+            return dg.SensorResult(skip_reason=_nothing(work), cursor=position.to_text())
         steps = [names.asset(name) for name in _CELL_STEPS]
         return dg.SensorResult(
             run_requests=[
@@ -44,7 +68,21 @@ def build_finished_batches(
                     tags={"embedding_assets/reason": "; ".join(cell.reasons)},
                 )
                 for cell in cells
-            ]
+            ],
+            cursor=position.to_text(),
         )
 
     return finished_batches
+
+
+def _nothing(work: PendingWork) -> str:
+    """Why no run is asked for."""
+    if work.trouble is not None:
+        return str(work.trouble)
+    if work.position.over:
+        return f"no batch has finished since; {work.in_flight} are under way"
+    return f"looked at {len(work.names)} cells and {work.in_flight} batches under way, none has finished; more are left"
+
+
+def _clock(at: float) -> str:
+    return f"{layout.day_of(at)} {time.strftime('%H:%M:%S', time.gmtime(at))} UTC"

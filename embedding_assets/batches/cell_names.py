@@ -1,0 +1,72 @@
+"""What the names of a cell's objects tell: two listings, and nothing is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from embedding_assets.batches.files import in_parallel
+from embedding_assets.batches.landing import AGAIN
+from embedding_assets.batches.requests import REQUEST_ID
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class CellNames:
+    """A cell as its names show it.
+
+    Attributes:
+        asked: ids of its requests.
+        unsent: those without a batch.
+        landed: the newest landing of each batch that has one, by the batch's part of the key.
+        leaves_over: whether any of these landings is marked as leaving records to be asked again.
+        state: a digest of all the names; nothing was asked or landed as long as it is the same.
+    """
+
+    collection: str
+    day: str
+    asked: frozenset[str]
+    unsent: tuple[str, ...]
+    landed: Mapping[str, str]
+    leaves_over: bool
+    state: str
+
+    @property
+    def waiting(self) -> bool:
+        """Whether batches were sent of which nothing is landed."""
+        return len(self.asked) - len(self.unsent) > len(self.landed)
+
+
+def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
+    """List a cell.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+    requests, results = in_parallel(
+        lambda folder: [item.key.removeprefix(f"{folder}/") for item in store.walk(folder)],
+        [layout.requests(collection, day), layout.results(collection, day)],
+    )
+    with_intent = {name for name in _folders(requests, layout.REQUEST) if REQUEST_ID.fullmatch(name)}
+    landed: dict[str, str] = {}
+    for name in _folders(results, layout.MANIFEST):
+        batch, _, landing = name.partition("/")
+        landed[batch] = max(landing, landed.get(batch, ""))
+    marked = _folders(results, AGAIN)
+    return CellNames(
+        collection,
+        day,
+        frozenset(with_intent),
+        tuple(sorted(with_intent - _folders(requests, layout.BATCH))),
+        landed,
+        any(f"{batch}/{landing}" in marked for batch, landing in landed.items()),
+        hashlib.blake2b("\n".join([*requests, "", *results]).encode(), digest_size=8).hexdigest(),
+    )
+
+
+def _folders(names: Iterable[str], file: str) -> set[str]:
+    """The folders that hold a file of this name."""
+    ending = f"/{file}"
+    return {name.removesuffix(ending) for name in names if name.endswith(ending)}

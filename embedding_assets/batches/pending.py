@@ -1,0 +1,334 @@
+"""Which cells have something to do, told cheaply: by the API's list and by names, and by no more of either than needed.
+
+A look that runs out of its budget stops, and the next one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+
+from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.cell_names import CellNames, read_names
+from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi
+from embedding_assets.batches.discover import undiscovered
+from embedding_assets.batches.files import in_parallel
+from embedding_assets.batches.position import Budget, Cell, Position
+from embedding_assets.batches.requests import foreign_request_id, latest_content, read_requests
+from embedding_assets.batches.standing import read_standing
+from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
+from embedding_assets.catalog import Catalog
+from embedding_assets.errors import ApiUnavailableError
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+
+DAYS_BACK = 35  # a window of 24 h, files that the API keeps for 30 days, and some room
+_CELLS_AT_ONCE = 8
+_OVERLAP_SECONDS = 600  # clocks differ
+# A count of records to be asked again that was not zero is repeated so often: a newer text may have come elsewhere.
+_COUNTED_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class PendingCell:
+    """A cell with something to do.
+
+    Attributes:
+        finished: batches that ended and are not landed.
+        unsent: intents without a batch.
+        again: records to be asked again.
+    """
+
+    collection: str
+    day: str
+    finished: tuple[str, ...] = ()
+    unsent: tuple[str, ...] = ()
+    again: int = 0
+
+
+@dataclass(frozen=True)
+class PendingWork:
+    """What a look found.
+
+    Attributes:
+        cells: those with something to do, among the cells that were looked at.
+        in_flight: how many known batches are not finished, as far as this round has seen.
+        foreign: batches of other programs that have no record and no mark yet, for `discover`.
+        doubled: unfinished batches of requests that have more than one, for `discover`.
+        names: the cells that were looked at.
+        position: where the next look goes on.
+        trouble: why the API's list was not read on, where it was not.
+    """
+
+    cells: tuple[PendingCell, ...]
+    in_flight: int
+    foreign: tuple[ApiBatch, ...]
+    doubled: tuple[ApiBatch, ...]
+    names: Mapping[Cell, CellNames]
+    position: Position
+    trouble: ApiUnavailableError | None = None
+
+    @property
+    def undiscovered(self) -> tuple[str, ...]:
+        """Ids of the batches of other programs that are new."""
+        return tuple(batch.id for batch in self.foreign)
+
+
+def pending_cells(
+    api: EmbeddingApi,
+    store: ObjectStore,
+    catalog: Catalog,
+    *,
+    position: Position | None = None,
+    budget: Budget | None = None,
+    also: Iterable[Cell] = (),
+) -> PendingWork:
+    """Which cells have finished batches that are not landed, unsent intents, or records to be asked again.
+
+    A round looks at the cells that were open, at those of today and yesterday, and at those that the API's recent
+    batches are of; every hour at all cells of the last 35 days. The records of a cell are read only where a landing is
+    marked as leaving some over.
+
+    Args:
+        position: where the look before stopped; without one, everything is looked at.
+        budget: how much this look may do; all that there is unless given.
+        also: further cells to look at, taken up as a round begins.
+
+    Raises:
+        ApiError, ApiUnavailableError, StoreError: one of the two cannot be listed at all.
+    """
+    look = _Look(api, store, catalog, position or Position(), budget or Budget())
+    if look.position.over:
+        look.begin(also)
+    look.read_pages()
+    look.look_at_what_is_left()
+    return look.work()
+
+
+@dataclass
+class _Look:
+    api: EmbeddingApi
+    store: ObjectStore
+    catalog: Catalog
+    position: Position
+    budget: Budget
+    names: dict[Cell, CellNames] = field(default_factory=dict)
+    batches: dict[str, list[ApiBatch]] = field(default_factory=dict)  # of the pages of this look, by request
+    others: list[ApiBatch] = field(default_factory=list)
+    counted: bool = False  # whether records to be asked again were counted in this look
+    trouble: ApiUnavailableError | None = None
+
+    def __post_init__(self) -> None:
+        now = time.time()
+        self.since = layout.day_of(now - DAYS_BACK * 86_400)
+        self.recent = [layout.day_of(now), layout.day_of(now - 86_400)]
+
+    def begin(self, also: Iterable[Cell]) -> None:
+        """Begin a round: of everything where that was long ago, else of what may have changed."""
+        now, before, full = time.time(), self.position, self.position.full_is_due
+        opened = {key: sent for key, sent in before.open.items() if _cell(key)[0] in self.catalog.collections}
+        cells = [(spec.name, day) for day in self.recent for spec in self.catalog]
+        cells += map(_cell, opened)
+        if full:
+            cells += [(spec.name, day) for spec in self.catalog for day in self._days(spec.name)]
+        # No batch that is waited for is older than its cell, and no batch that is new is older than the last round.
+        times = [_start(_cell(key)[1]) for key, sent in opened.items() if sent] + [before.began - _OVERLAP_SECONDS]
+        self.position = replace(
+            before,
+            began=now,
+            full_at=now if full else before.full_at,
+            over=False,
+            listed=False,
+            horizon=_start(self.since) if full else min(times),
+            head="",
+            after="",
+            created=None,
+            ordered=True,
+            under_way=0,
+            # The newest first: there is most to be done.
+            left=tuple(sorted({*cells, *filter(_is_cell, also)}, key=lambda cell: cell[1], reverse=True)),
+            open={} if full else opened,
+        )
+
+    def _days(self, collection: str) -> list[str]:
+        folders = in_parallel(self.store.folders, [layout.requests(collection), layout.results(collection)])
+        return sorted({day for some in folders for day in some if day >= self.since and _is_day(day)})
+
+    def read_pages(self) -> None:
+        """Read the API's list, from where it was left off to where the round needs no more."""
+        pages = 0
+        while not self.position.listed and pages < self.budget.pages and not (pages and self.budget.time_is_up):
+            try:
+                page = self.api.page(self.position.after or None)
+            except ApiMissingError:
+                if not self.position.after:
+                    raise
+                # The batch that we would go on behind is gone: from the beginning, then.
+                self.position = replace(self.position, head="", after="", created=None)
+                continue
+            except ApiUnavailableError as error:
+                if not pages:
+                    raise
+                # What was read by now is not in vain: where a limit is met at the same place each time, the next
+                # look goes on from there.
+                self.trouble = error
+                return
+            pages += 1
+            self._take(page)
+
+    def _take(self, page: BatchPage) -> None:
+        position, batches = self.position, page.batches
+        began_again = bool(position.head) and any(batch.id == position.head for batch in batches)
+        if not batches or began_again:
+            self.position = replace(position, listed=True)
+            return
+        times = [batch.created_at for batch in batches]
+        if position.created is not None:
+            times.insert(0, position.created)
+        ordered = position.ordered and times == sorted(times, reverse=True)
+        self.position = replace(
+            position,
+            head=position.head or batches[0].id,
+            after=batches[-1].id,
+            created=times[-1],
+            ordered=ordered,
+            listed=not page.more or (ordered and times[-1] < position.horizon),
+        )
+        mine = [batch for batch in batches if batch.embeds]
+        self._look_at(cell for batch in mine for cell in self._cells_of(batch))
+        for batch in mine:
+            known = [c for c in self._cells_of(batch) if c in self.names and _request_id(batch) in self.names[c].asked]
+            if known:
+                self.batches.setdefault(_request_id(batch), []).append(batch)
+                self.position = replace(self.position, under_way=self.position.under_way + (not batch.ended))
+            else:
+                self.others.append(batch)
+
+    def _cells_of(self, batch: ApiBatch) -> list[Cell]:
+        """Where a batch's record is, if it has one."""
+        if REQUEST_KEY in batch.metadata:
+            cells = [(batch.metadata.get(COLLECTION_KEY, ""), batch.metadata.get(DAY_KEY, ""))]
+        else:
+            cells = [(name, layout.day_of(batch.created_at)) for name in self.catalog.names]
+        return [c for c in cells if c[0] in self.catalog.collections and _is_day(c[1]) and c[1] >= self.since]
+
+    def look_at_what_is_left(self) -> None:
+        """Look at cells that no batch of the API's list led to."""
+        left = [cell for cell in self.position.left if cell not in self.names]
+        while left and not (self.names and self.budget.time_is_up):
+            self._look_at(left[:_CELLS_AT_ONCE])
+            left = left[_CELLS_AT_ONCE:]
+        self.position = replace(self.position, left=tuple(left))
+
+    def _look_at(self, cells: Iterable[Cell]) -> None:
+        fresh = sorted({cell for cell in cells if cell not in self.names})
+        self.names.update(
+            zip(fresh, in_parallel(lambda cell: read_names(self.store, *cell), fresh, _CELLS_AT_ONCE), strict=True)
+        )
+
+    def work(self) -> PendingWork:
+        """What the looks gave, cell by cell."""
+        finished: dict[Cell, list[str]] = {}
+        for request_id, some in self.batches.items():
+            for cell in self._cells_of(some[0]):
+                names = self.names[cell]
+                # Of duplicates only one ever is landed.
+                if request_id in names.asked and all(b.ended for b in some) and not _any_landed(some, names):
+                    finished.setdefault(cell, []).extend(b.id for b in some)
+        found: list[PendingCell] = []
+        opened, counts, left = dict(self.position.open), dict(self.position.again), list(self.position.left)
+        for cell, names in sorted(self.names.items(), key=lambda item: item[0][1], reverse=True):
+            key = _key(cell)
+            again, sure = self._again(names, counts)
+            if not sure:
+                left.append(cell)
+            one = PendingCell(*cell, tuple(sorted(finished.get(cell, ()))), names.unsent, again)
+            if one.finished or one.unsent or one.again:
+                found.append(one)
+            opened.pop(key, None)
+            if names.waiting or one.finished or one.unsent or one.again:
+                opened[key] = names.waiting
+        position = replace(
+            self.position,
+            not_before=0.0,
+            over=self.position.listed and not left,
+            left=tuple(left),
+            open=opened,
+            again={key: value for key, value in counts.items() if _cell(key)[1] >= self.since},
+        )
+        recorded = {request_id for names in self.names.values() for request_id in names.asked}
+        return PendingWork(
+            tuple(sorted(found, key=lambda one: (one.collection, one.day))),
+            self.position.under_way,
+            tuple(undiscovered(self.store, self.catalog, self.others, recorded)),
+            tuple(b for some in self.batches.values() for b in _doubled(some)),
+            self.names,
+            position,
+            self.trouble,
+        )
+
+    def _again(self, names: CellNames, counts: dict[str, tuple[str, int, float]]) -> tuple[int, bool]:
+        """How many records are to be asked again; and whether that is sure, or there was no time to count."""
+        key = _key((names.collection, names.day))
+        if not names.leaves_over:
+            counts.pop(key, None)
+            return 0, True
+        spec, now = self.catalog.get(names.collection), time.time()
+        state = f"{names.state} {spec.attempts}"
+        before = counts.get(key)
+        # Where nothing was to be asked again, nothing is as long as nothing was asked or landed.
+        if before is not None and before[0] == state and (not before[1] or 0 <= now - before[2] < _COUNTED_SECONDS):
+            return before[1], True
+        if self.counted and self.budget.time_is_up:
+            return 0, False
+        self.counted = True
+        standing = read_standing(
+            self.store,
+            spec,
+            names.day,
+            lambda: latest_content(self.store, read_requests(self.store, spec.name)).digests,
+        )
+        count = sum(place.kind == "again" for place in standing.places.values())
+        counts[key] = (state, count, now)
+        return count, True
+
+
+def _request_id(batch: ApiBatch) -> str:
+    return batch.metadata.get(REQUEST_KEY) or foreign_request_id(batch.id)
+
+
+def _any_landed(batches: list[ApiBatch], names: CellNames) -> bool:
+    return any(layout.part(batch.id) in names.landed for batch in batches)
+
+
+def _doubled(batches: list[ApiBatch]) -> list[ApiBatch]:
+    unfinished = [b for b in batches if not b.ended and b.status != "cancelling"]
+    return unfinished if len(batches) > 1 else []
+
+
+def _key(cell: Cell) -> str:
+    return "/".join(cell)
+
+
+def _cell(key: str) -> Cell:
+    collection, _, day = key.partition("/")
+    return collection, day
+
+
+def _is_cell(cell: Cell) -> bool:
+    return _is_day(cell[1])
+
+
+def _is_day(text: str) -> bool:
+    """Whether a text is a day as cells are named by."""
+    try:
+        datetime.strptime(text, "%Y-%m-%d")
+    except ValueError:
+        return False
+    return True
+
+
+def _start(day: str) -> float:
+    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()

@@ -1,0 +1,71 @@
+"""Landed batches that no delta holds: what a run left behind that ended between the two, or what was moved aside."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+from embedding_assets.batches.cell_names import CellNames
+from embedding_assets.batches.landing import Landing, newest_landings, read_landing
+from embedding_assets.batches.position import Cell
+from embedding_assets.catalog import Catalog
+from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.pipeline.cells import landings_without_delta
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
+from embedding_assets.vectorstore.manifest import Manifest, load_manifest
+from embedding_assets.vectorstore.quarantine import list_quarantine
+from embedding_assets.vectorstore.transfer import at_once
+
+
+def undelivered(store: ObjectStore, names: CellNames) -> list[str]:
+    """Ids of a cell's landings whose records no delta holds; one listing where nothing is new to this process."""
+    if not names.landed:
+        return []
+    refs = list_deltas(store, names.collection, names.day)
+    deltas = [manifest for manifest in at_once(lambda ref: _delta(store, ref), refs) if manifest is not None]
+    held = {(layout.part(entry.batch_id), entry.landing_id) for delta in deltas for entry in delta.batches}
+    # By names alone first: reading hundreds of landings at every look would be too dear.
+    rest = [item for item in names.landed.items() if item not in held]
+    landings = at_once(lambda item: _landing(store, names.collection, names.day, *item), rest)
+    if None in landings:  # damaged: an older one of the same batch may count
+        return [
+            one.landing_id
+            for one in landings_without_delta(newest_landings(store, names.collection, names.day), deltas)
+        ]
+    return [one.landing_id for one in landings if one is not None and one.accepted]
+
+
+def quarantined_state(store: ObjectStore, catalog: Catalog) -> str:
+    """A digest of the names of what lies in the quarantine; changes when a delta is moved aside."""
+    names = at_once(lambda spec: store.folders(layout.quarantine(spec.name, "delta")), list(catalog))
+    return hashlib.blake2b(repr(names).encode(), digest_size=8).hexdigest()
+
+
+def quarantined_cells(store: ObjectStore, catalog: Catalog) -> list[Cell]:
+    """The cells of the deltas in the quarantine: however long ago, what was moved aside is to be built again."""
+    return [
+        (spec.name, entry.report.day)
+        for spec in catalog
+        for entry in list_quarantine(store, spec.name)
+        if entry.report and entry.kind == "delta"
+    ]
+
+
+@lru_cache(maxsize=20_000)
+def _delta(store: ObjectStore, ref: DeltaRef) -> Manifest | None:
+    """A delta's manifest, which never changes; None where it is damaged (the check of the deltas reports that)."""
+    try:
+        return load_manifest(store, ref.key)
+    except (CorruptedError, ObjectMissingError):
+        return None
+
+
+@lru_cache(maxsize=20_000)
+def _landing(store: ObjectStore, collection: str, day: str, batch: str, landing_id: str) -> Landing | None:
+    """A landing's manifest, which never changes; None where it is damaged."""
+    try:
+        return read_landing(store, f"{layout.results(collection, day)}/{batch}/{landing_id}/{layout.MANIFEST}")
+    except (CorruptedError, ObjectMissingError):
+        return None
