@@ -105,29 +105,28 @@ def _number(value: Any) -> int:
         return 0
 
 
+def _fields(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def batch_of(raw: Any) -> ApiBatch:
-    """What the client read, with types made sure of: it does not validate what a server sends."""
-    metadata = raw.metadata if isinstance(getattr(raw, "metadata", None), dict) else {}
-    counts = getattr(raw, "request_counts", None)
-    usage = getattr(raw, "usage", None)
-    errors = getattr(getattr(raw, "errors", None), "data", None)
+    """What a server sent as a batch, with types made sure of."""
+    fields = _fields(raw)
+    counts, usage, errors = (_fields(fields.get(name)) for name in ("request_counts", "usage", "errors"))
+    listed = errors.get("data")
     return ApiBatch(
-        id=str(raw.id),
-        status=str(getattr(raw, "status", None) or "unknown"),
-        created_at=_number(getattr(raw, "created_at", 0)),
-        endpoint=str(getattr(raw, "endpoint", None) or ENDPOINT),
-        input_file_id=str(getattr(raw, "input_file_id", None) or ""),
-        output_file_id=getattr(raw, "output_file_id", None) or None,
-        error_file_id=getattr(raw, "error_file_id", None) or None,
-        metadata={str(k): str(v) for k, v in metadata.items()},
+        id=str(fields.get("id") or ""),
+        status=str(fields.get("status") or "unknown"),
+        created_at=_number(fields.get("created_at")),
+        endpoint=str(fields.get("endpoint") or ENDPOINT),
+        input_file_id=str(fields.get("input_file_id") or ""),
+        output_file_id=fields.get("output_file_id") or None,
+        error_file_id=fields.get("error_file_id") or None,
+        metadata={str(k): str(v) for k, v in _fields(fields.get("metadata")).items()},
         problems=tuple(
-            BatchProblem(str(getattr(e, "code", None) or ""), str(getattr(e, "message", None) or ""))
-            for e in errors or ()
+            BatchProblem(str(_fields(e).get("code") or ""), str(_fields(e).get("message") or ""))
+            for e in (listed if isinstance(listed, list) else ())
         ),
-        requests=(
-            _number(getattr(counts, "total", 0)),
-            _number(getattr(counts, "completed", 0)),
-            _number(getattr(counts, "failed", 0)),
-        ),
-        tokens=_number(getattr(usage, "total_tokens", 0)),
+        requests=(_number(counts.get("total")), _number(counts.get("completed")), _number(counts.get("failed"))),
+        tokens=_number(usage.get("total_tokens")),
     )

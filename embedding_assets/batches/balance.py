@@ -10,7 +10,6 @@ from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.requests import (
     latest_content,
     read_refused,
-    read_requests,
 )
 from embedding_assets.batches.standing import CellStanding, RequestStanding, read_standing
 from embedding_assets.catalog import CollectionSpec
@@ -92,7 +91,7 @@ def balance(store: ObjectStore, spec: CollectionSpec, day: str) -> CellBalance:
         CorruptedError: a record of what was asked is damaged.
         StoreError: the store did not answer, or refuses.
     """
-    standing = read_standing(store, spec, day, lambda: latest_content(store, read_requests(store, spec.name)).digests)
+    standing = read_standing(store, spec, day, lambda: latest_content(store, spec.name, since=day).digests)
     return balance_of(spec.name, day, standing, read_refused(store, spec.name, day))
 
 

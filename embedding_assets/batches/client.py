@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 import openai
+import orjson
 
 from embedding_assets.batches.answers import ENDPOINT, ApiBatch, batch_of, vector_of
 from embedding_assets.catalog import KNOWN_MODELS
@@ -148,7 +149,7 @@ class EmbeddingApi:
         client = self._client.with_options(max_retries=0)
 
         def send() -> Any:
-            return client.batches.create(
+            return client.batches.with_raw_response.create(
                 input_file_id=input_file_id,
                 endpoint=ENDPOINT,
                 completion_window=WINDOW,
@@ -157,7 +158,7 @@ class EmbeddingApi:
 
         for pause in self._pauses():
             try:
-                return batch_of(self._ask(f"batch of file {input_file_id}", send))
+                return batch_of(self._json(f"batch of file {input_file_id}", send))
             except _Unavailable as error:
                 # Only 429 says for sure that nothing was created.
                 if error.status != 429 or pause is None:
@@ -167,7 +168,8 @@ class EmbeddingApi:
 
     def retrieve(self, batch_id: str) -> ApiBatch:
         """A batch as it is now; ApiMissingError where the API does not know it."""
-        return batch_of(self._ask(f"batch {batch_id}", lambda: self._client.batches.retrieve(batch_id)))
+        read = self._client.batches.with_raw_response.retrieve
+        return batch_of(self._json(f"batch {batch_id}", lambda: read(batch_id)))
 
     def page(self, after: str | None = None) -> BatchPage:
         """A page of the API's batches, as the API orders them (OpenAI: the newest first).
@@ -179,9 +181,11 @@ class EmbeddingApi:
             ApiMissingError: there is no such batch any more.
         """
         cursor: dict[str, Any] = {} if after is None else {"after": after}
-        page = self._ask("the list of batches", lambda: self._client.batches.list(limit=PAGE, **cursor))
-        batches = tuple(batch_of(raw) for raw in page.data or ())
-        return BatchPage(batches, bool(batches) and page.has_more is not False)
+        read = self._client.batches.with_raw_response.list
+        page = self._json("the list of batches", lambda: read(limit=PAGE, **cursor))
+        found = page.get("data") if isinstance(page, dict) else None
+        batches = tuple(map(batch_of, found if isinstance(found, list) else ()))
+        return BatchPage(batches, bool(batches) and page.get("has_more") is not False)
 
     def list_batches(self) -> Iterator[ApiBatch]:
         """All batches on the embeddings endpoint, page by page.
@@ -274,6 +278,22 @@ class EmbeddingApi:
         for i in range(self._retries):
             yield min(8.0, 0.25 * 2**i) * random.uniform(0.75, 1.0)  # noqa: S311 - spreads clients, guards nothing
         yield None
+
+    def _json(self, subject: str, send: Callable[[], Any]) -> Any:
+        """A raw response as the plain values that were sent: making the client's own objects of them takes ten times as
+        long, and does not make them safer."""
+
+        def ask() -> Any:
+            try:
+                return orjson.loads(send().http_response.content)
+            except orjson.JSONDecodeError:
+                raise _Unavailable(
+                    subject,
+                    f"the API at {self.url} did not answer with JSON",
+                    "The next run tries again by itself; check OPENAI_BASE_URL if it stays so.",
+                ) from None
+
+        return self._ask(subject, ask)
 
     def _ask(self, subject: str, send: Callable[[], T]) -> T:
         try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.cell_names import CellNames, read_names
@@ -16,7 +17,7 @@ from embedding_assets.batches.client import ApiMissingError, BatchPage, Embeddin
 from embedding_assets.batches.discover import undiscovered
 from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.position import Budget, Cell, Position
-from embedding_assets.batches.requests import foreign_request_id, latest_content, read_requests
+from embedding_assets.batches.requests import foreign_request_id, latest_content
 from embedding_assets.batches.standing import read_standing
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog
@@ -196,7 +197,8 @@ class _Look:
             ordered=ordered,
             listed=not page.more or (ordered and times[-1] < position.horizon),
         )
-        mine = [batch for batch in batches if batch.embeds]
+        # What is older shares the last page with what is wanted.
+        mine = [b for b in batches if b.embeds and not (ordered and b.created_at < position.horizon)]
         self._look_at(cell for batch in mine for cell in self._cells_of(batch))
         for batch in mine:
             known = [c for c in self._cells_of(batch) if c in self.names and _request_id(batch) in self.names[c].asked]
@@ -284,12 +286,8 @@ class _Look:
         if self.counted and self.budget.time_is_up:
             return 0, False
         self.counted = True
-        standing = read_standing(
-            self.store,
-            spec,
-            names.day,
-            lambda: latest_content(self.store, read_requests(self.store, spec.name)).digests,
-        )
+        newest = partial(latest_content, self.store, spec.name, since=names.day)
+        standing = read_standing(self.store, spec, names.day, lambda: newest().digests)
         count = sum(place.kind == "again" for place in standing.places.values())
         counts[key] = (state, count, now)
         return count, True

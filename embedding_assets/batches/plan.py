@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from embedding_assets.batches.batch_file import cut, line_sizes
 from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
 from embedding_assets.batches.requests import (
-    Asked,
     Latest,
     Request,
     asked_documents,
@@ -116,11 +115,8 @@ def plan_submission(
         CorruptedError: a record of what was asked is damaged.
         StoreError: the store did not answer, or refuses.
     """
-    history = _History(store, spec)
-    if documents is not None:
-        cell = [a for a in history.all() if a.request.day == day]
-    else:
-        cell = read_requests(store, spec.name, day)
+    cell = read_requests(store, spec.name, day)
+    history = _History(store, spec.name, day, whole=documents is not None)
     new: tuple[Planned, ...] = ()
     asked_before = 0
     refused: tuple[Refused, ...] = ()
@@ -153,22 +149,22 @@ def plan_submission(
     )
 
 
+@dataclass
 class _History:
-    """All requests of the collection, read when they are needed and once."""
+    """What was last asked for, read when it is needed and once.
 
-    def __init__(self, store: ObjectStore, spec: CollectionSpec) -> None:
-        self._store, self._spec = store, spec
-        self._asked: list[Asked] | None = None
-        self._latest: Latest | None = None
+    Only new documents need the whole of it: nothing that was asked for before a cell is newer than what is in it.
+    """
 
-    def all(self) -> list[Asked]:
-        if self._asked is None:
-            self._asked = read_requests(self._store, self._spec.name)
-        return self._asked
+    store: ObjectStore
+    collection: str
+    day: str
+    whole: bool
+    _latest: Latest | None = None
 
     def latest(self) -> Latest:
         if self._latest is None:
-            self._latest = latest_content(self._store, self.all())
+            self._latest = latest_content(self.store, self.collection, "" if self.whole else self.day)
         return self._latest
 
 

@@ -156,24 +156,40 @@ def batch_for(store: ObjectStore, request: Request) -> SentBatch | None:
     return read(store, SentBatch, f"{request.folder}/{layout.BATCH}")
 
 
-def read_requests(store: ObjectStore, collection: str, day: str | None = None) -> list[Asked]:
-    """The requests of a collection or of one cell, in the order they were made.
+def read_requests(store: ObjectStore, collection: str, day: str) -> list[Asked]:
+    """The requests of a cell, in the order they were made.
 
     Raises:
         CorruptedError: a record of what was asked cannot be read.
         StoreError: the store did not answer, or refuses.
     """
     keys = {item.key for item in store.walk(layout.requests(collection, day))}
-    committed = (key.rsplit("/", 1)[0] for key in keys if key.endswith(f"/{layout.REQUEST}"))
-    folders = [folder for folder in committed if REQUEST_ID.fullmatch(folder.rsplit("/", 1)[1])]
 
     def load(folder: str) -> Asked:
-        key = f"{folder}/{layout.REQUEST}"
-        request = decode(Request, key, store.get(key))
+        request = _read_request(store, folder)
         known = f"{folder}/{layout.BATCH}" in keys
         return Asked(request, batch_for(store, request) if known else None)
 
-    return sorted(in_parallel(load, folders), key=lambda a: (a.request.day, a.request.made))
+    return sorted(in_parallel(load, _folders(keys)), key=lambda a: (a.request.day, a.request.made))
+
+
+def read_history(store: ObjectStore, collection: str, since: str = "") -> list[Request]:
+    """All requests of a collection, or those of a day and later, in the order they were made. Errors as above."""
+    folder = layout.requests(collection)
+    keys = (item.key for item in store.walk(folder, after=f"{folder}/{since}" if since else None))
+    requests = in_parallel(lambda key: _read_request(store, key), _folders(keys))
+    return sorted(requests, key=lambda request: (request.day, request.made))
+
+
+def _folders(keys: Iterable[str]) -> list[str]:
+    """The folders of committed requests among these keys."""
+    committed = (key.rsplit("/", 1)[0] for key in keys if key.endswith(f"/{layout.REQUEST}"))
+    return [folder for folder in committed if REQUEST_ID.fullmatch(folder.rsplit("/", 1)[1])]
+
+
+def _read_request(store: ObjectStore, folder: str) -> Request:
+    key = f"{folder}/{layout.REQUEST}"
+    return decode(Request, key, store.get(key))
 
 
 def asked_ids(store: ObjectStore, request: Request) -> pa.Table:
@@ -201,12 +217,15 @@ class Latest:
     requests: dict[str, str]
 
 
-def latest_content(store: ObjectStore, asked: Iterable[Asked]) -> Latest:
-    """What was last asked for of every id.
+def latest_content(store: ObjectStore, collection: str, since: str = "") -> Latest:
+    """What was last asked for of every id of a collection, or of those asked for on a day and later.
 
     Only first attempts count: a repetition is later than what it repeats, but its text is not newer.
+
+    Raises:
+        As `read_requests`.
     """
-    first = sorted((a.request for a in asked if a.request.attempt == 1), key=lambda r: (r.day, r.made))
+    first = [request for request in read_history(store, collection, since) if request.attempt == 1]
     latest = Latest({}, {})
     for request, table in zip(first, in_parallel(lambda one: asked_ids(store, one), first), strict=True):
         ids = table.column("id").to_pylist()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from embedding_assets.batches.balance import balance
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.plan import documents_for, plan_submission
-from embedding_assets.batches.requests import read_refused, read_requests
+from embedding_assets.batches.requests import read_history, read_refused, read_requests
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import CorruptedError, DocumentError
 from embedding_assets.sandbox.faults import BatchFault, LineFault
@@ -121,7 +121,7 @@ def test_past_days_ask_for_nothing_new_but_finish_what_was_begun(world: World) -
     (world.folder / f"{world.day}.jsonl").unlink()
     world.round()
     assert world.balance().accepted == 8
-    assert {a.request.day for a in read_requests(world.store, world.spec.name)} == {world.day}
+    assert {request.day for request in read_history(world.store, world.spec.name)} == {world.day}
 
 
 def test_documents_that_cannot_be_read_do_not_hold_up_the_rest(world: World) -> None:
@@ -156,7 +156,7 @@ def test_planning_changes_nothing(world: World) -> None:
 
 def test_a_damaged_record_of_what_was_asked_is_said(world: World) -> None:
     world.round()
-    (asked,) = read_requests(world.store, world.spec.name)
+    (asked,) = read_requests(world.store, world.spec.name, world.day)
     world.store.replace(f"{asked.request.folder}/{asked.request.ids.name}", b"damage")
     with pytest.raises(CorruptedError, match="ids-"):
         balance(world.store, world.spec, DAY)
@@ -180,7 +180,7 @@ def test_a_batch_that_the_api_never_heard_of_waits_two_days_and_is_asked_again(
 
     world.submit()
     world.settle()
-    (asked,) = read_requests(world.store, world.spec.name)
+    (asked,) = read_requests(world.store, world.spec.name, world.day)
     key = f"{asked.request.folder}/batch.json"
     world.store.replace(key, world.store.get(key).replace(b'"batch_id": "', b'"batch_id": "no'))
     (row,) = world.poll().batches

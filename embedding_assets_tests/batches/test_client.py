@@ -124,8 +124,5 @@ def test_keys_are_masked_even_if_the_server_quotes_them(looping: EmbeddingApi) -
 
 
 def test_a_batch_with_next_to_nothing_in_it_is_still_one() -> None:
-    class Raw:
-        id = "b"
-
-    batch = batch_of(Raw())
+    batch = batch_of({"id": "b"})
     assert (batch.status, batch.created_at, batch.ended, batch.status_known) == ("unknown", 0, False, False)

@@ -18,7 +18,7 @@ from embedding_assets.store import layout
 _CELL_STEPS = ("batch_results", "deltas")
 # What one tick may do; the next one goes on. A page takes OpenAI about a third of a second.
 _PAGES = 20
-_SECONDS = 1.2
+_SECONDS = 1.0
 # A tick does not wait for an API that does not answer: there will be another tick.
 _TIMEOUT_SECONDS = 10.0
 
