@@ -125,7 +125,9 @@ def load_settings(
             aws_session_token=merged.get("AWS_SESSION_TOKEN"),
         ),
         api=ApiSettings(merged.get("OPENAI_API_KEY"), merged.get("OPENAI_BASE_URL")),
-        alerts=AlertSettings(merged.get(CHANNELS_VARIABLE, ""), merged.get("EMBEDDING_ASSETS_UI"), _per_hour(merged)),
+        alerts=AlertSettings(
+            _expanded(merged.get(CHANNELS_VARIABLE, ""), merged), merged.get("EMBEDDING_ASSETS_UI"), _per_hour(merged)
+        ),
     )
 
 
@@ -139,6 +141,11 @@ def export_environment_files(environ: MutableMapping[str, str], folder: Path | N
     name = environ.get("EMBEDDING_ASSETS_ENV") or base.get("EMBEDDING_ASSETS_ENV") or "dev"
     for key, value in {**base, **_read(folder / f".env.{name}")}.items():
         environ.setdefault(key, value)
+
+
+def _expanded(text: str, environ: Mapping[str, str]) -> str:
+    """With values in the place of `${NAME}`; what is not set stays, and is told where it is used."""
+    return re.sub(r"\$\{(\w+)\}", lambda match: environ.get(match[1], match[0]), text)
 
 
 def _per_hour(environ: Mapping[str, str]) -> int | None:

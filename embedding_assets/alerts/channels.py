@@ -161,34 +161,28 @@ def _plugin(url: str) -> Any:
     return plugin
 
 
-class _Ear(logging.Handler):
-    """Keeps what apprise says while it works for us, and nothing of it goes elsewhere: it may quote URLs."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        said = _heard.get()
-        if said is not None and record.levelno >= logging.WARNING:
-            said.append(record.getMessage())
-
-
-def _not_while_sending(record: logging.LogRecord) -> bool:
-    """Keeps out of the logs which addresses a channel's requests go to, whatever level they are at."""
-    return _heard.get() is None
-
-
 # A variable of the context, not of the thread: apprise sends in threads of its own, and gives them the context.
 _heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
-_ear = _Ear()
+_TALKATIVE = ("apprise", "urllib3.connectionpool")  # who quotes addresses, at whatever level
 
 
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    logger = logging.getLogger("apprise")
-    logger.propagate = False
-    logger.addHandler(_ear)  # once, however often
-    logging.getLogger("urllib3.connectionpool").addFilter(_not_while_sending)
+    """What is said while a channel is made or sent to; it goes into no log."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_overhear)  # once, however often
     said: list[str] = []
     token = _heard.set(said)
     try:
         yield said
     finally:
         _heard.reset(token)
+
+
+def _overhear(record: logging.LogRecord) -> bool:
+    said = _heard.get()
+    if said is None:
+        return True
+    if record.levelno >= logging.WARNING and record.name == "apprise":
+        said.append(record.getMessage())
+    return False

@@ -43,9 +43,9 @@ def main() -> NoReturn:
 @lru_cache
 def _register() -> None:
     """Add the commands, once however often the command line is run in one process."""
-    from embedding_assets.cli import demo, query, report, status, upkeep
+    from embedding_assets.cli import alerts, demo, query, report, status, upkeep
 
-    for part in (demo, query, report, status, upkeep):
+    for part in (demo, query, report, status, alerts, upkeep):
         part.register(app)
 
 

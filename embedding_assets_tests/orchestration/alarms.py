@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of contexts as objects.
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,12 +36,14 @@ class Faults:
         error, warning: partitions whose blocking check, or check that warns, fails.
         crash: partitions whose step raises.
         audit: partitions that the audit finds damaged.
+        meanwhile: is called when the audit has told what it found, and still runs.
     """
 
     error: set[str] = field(default_factory=set)
     warning: set[str] = field(default_factory=set)
     crash: set[str] = field(default_factory=set)
     audit: set[str] = field(default_factory=set)
+    meanwhile: Callable[[], object] = field(default=lambda: None)
 
 
 def build_little_set(faults: Faults, names: Names) -> tuple[dg.Definitions, Own]:
@@ -72,6 +74,7 @@ def build_little_set(faults: Faults, names: Names) -> tuple[dg.Definitions, Own]
                 description="audit: 1 corrupted" if partition in faults.audit else "audit: 1 valid",
                 partition=partition,
             )
+        faults.meanwhile()
 
     @dg.job(name=names.of("audit"))
     def audit() -> None:

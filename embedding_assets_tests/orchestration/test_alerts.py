@@ -9,12 +9,17 @@ import pytest
 
 from embedding_assets.alerts import pace
 from embedding_assets.alerts.outbox import Outbox
+from embedding_assets.errors import StoreUnavailableError
+from embedding_assets.orchestration.alerts import collect
 from embedding_assets.orchestration.attempts import ATTEMPT_TAG, LAST_ATTEMPT_TAG
+from embedding_assets.orchestration.audit import AUDIT_JOB
 from embedding_assets.orchestration.names import Names
 from embedding_assets.store.objects import ObjectStore, open_store
+from embedding_assets.vectorstore.delta import list_deltas
 from embedding_assets_tests.orchestration.alarms import Alarms
+from embedding_assets_tests.orchestration.deployment import Deployment
 from embedding_assets_tests.receivers import Mailbox, Webhook, mailbox, webhook
-from embedding_assets_tests.vectorstore.worlds import DyingStore, Killed
+from embedding_assets_tests.vectorstore.worlds import DyingStore, Killed, flip
 
 pytestmark = pytest.mark.dagster
 
@@ -98,6 +103,27 @@ def test_all_that_an_audit_finds_is_one_message_and_what_it_finds_healed_another
         "[lines] 2 recoveries",
         "[lines 2026-11-03] deltas_are_whole recovered",
     ]
+
+
+def test_what_an_audit_finds_is_told_while_it_still_runs_when_the_burst_is_over(
+    alarms: Alarms, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarms.faults.audit |= {"lines|2026-11-03", "lines|2026-11-04"}
+    seen: list[int] = []
+
+    def meanwhile() -> None:
+        alarms.look()
+        seen.append(len(hook.received))
+        monkeypatch.setattr(collect, "SETTLE_SECONDS", 0.0)
+        alarms.look()
+        seen.append(len(hook.received))
+
+    alarms.faults.meanwhile = meanwhile
+    alarms.audit()
+    alarms.look()
+    assert seen == [0, 1]
+    assert len(hook.received) == 1
+    assert hook.titles[0].startswith("[lines] 2 failures in run ")
 
 
 def test_a_failed_run_is_told_with_its_cause_until_the_step_succeeds(alarms: Alarms, hook: Webhook) -> None:
@@ -197,8 +223,6 @@ def test_an_entry_that_is_no_channel_is_told_by_the_others_without_its_secrets(
 
 
 def test_a_store_that_is_out_of_reach_is_told_without_it_once(alarms: Alarms, hook: Webhook) -> None:
-    from embedding_assets.errors import StoreUnavailableError
-
     class Unreachable(ObjectStore):
         def walk(self, prefix: str, after: str | None = None) -> Iterator[object]:  # type: ignore[override]
             raise StoreUnavailableError(prefix, "did not answer", "It will be tried again.")
@@ -240,3 +264,29 @@ def test_nothing_is_lost_wherever_the_sensor_dies_and_doubled_only_between_accep
         assert len(contents.messages) == 2
     print(f"{counting.done} points of dying, {doubled} doubled: the channel had accepted")
     assert doubled == 2  # as many as deliveries: each once died right before its end was written down
+
+
+@pytest.mark.service
+def test_a_damaged_delta_is_told_by_the_audit_and_its_healing_by_the_next_run(
+    complete: Deployment, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDDING_ASSETS_ALERTS", hook.url)
+    cell = complete.cell
+    (delta,) = list_deltas(cell.store, cell.spec.name, cell.day)
+    flip(
+        cell.store,
+        next(
+            item.key for item in cell.store.walk(delta.key.rpartition("/")[0]) if item.key.endswith("data_level0.bin")
+        ),
+    )
+    audit = complete.definitions.resolve_job_def(AUDIT_JOB)
+    config = {"ops": {"verify_everything": {"config": {"repair": False, "full_share": 0.0}}}}
+    assert audit.execute_in_process(instance=complete.instance, run_config=config).success
+    complete.tick("alerts")
+    assert hook.titles == [f"[{cell.spec.name} {cell.day}] deltas_are_whole failed (ERROR)"]
+    assert delta.id in hook.received[0]["message"]
+    assert "its batches are polled afresh" in hook.received[0]["message"]
+    assert complete.run_cell("batch_results", "deltas").success
+    complete.tick("alerts")
+    complete.tick("alerts")
+    assert hook.titles[1:] == [f"[{cell.spec.name} {cell.day}] deltas_are_whole recovered"]

@@ -1,0 +1,114 @@
+"""`embedding-assets alerts`: what was told, what still fails, and whether the channels work."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime, timezone
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from embedding_assets.alerts.channels import Channel, channels_of
+from embedding_assets.alerts.delivery import send_test, waiting_for
+from embedding_assets.alerts.message import Change
+from embedding_assets.alerts.outbox import Contents, Outbox, scopes
+from embedding_assets.alerts.standing import failing, standing
+from embedding_assets.alerts.text import title_of
+from embedding_assets.cli.options import Env, Json, deployment
+from embedding_assets.errors import ConfigurationError
+from embedding_assets.settings import CHANNELS_VARIABLE, load_settings
+
+EXIT_CODES = "Exit codes: 0 done; 1 failed, or a channel did not accept; 2 wrong usage; 75 not now: try again."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="What the pipeline tells of failures.", epilog=EXIT_CODES, no_args_is_help=True)
+    app.add_typer(group, name="alerts")
+
+    @group.command("list", epilog=EXIT_CODES)
+    def show(
+        failing_only: Annotated[bool, typer.Option("--failing", help="Only what fails just now.")] = False,
+        last: Annotated[int, typer.Option(min=1, help="So many of the latest messages.")] = 50,
+        environment: Env = None,
+        as_json: Json = False,
+    ) -> None:
+        """The latest messages and which channels have them; what fails just now. Needs no Dagster."""
+        with deployment(environment) as found:
+            channels, _ = channels_of(found.settings.alerts.channels, os.environ)
+            sets = {scope: Outbox(found.store, scope).read() for scope in scopes(found.store)}
+        rows = [row for scope, contents in sets.items() for row in _messages(scope, contents, channels)]
+        rows = sorted(rows, key=lambda row: str(row["at"]))[-last:]
+        wrong = [_failure(scope, one) for scope, c in sets.items() for one in failing(standing(c.messages.values()))]
+        if as_json:
+            told = {"failing": wrong} if failing_only else {"failing": wrong, "messages": rows}
+            typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+            return
+        console = Console()
+        if not failing_only:
+            _print(console, "messages", rows, ["at", "title", "waits for"])
+        _print(console, "failing just now", wrong, ["since", "what", "severity", "found"])
+
+    @group.command("test", epilog=EXIT_CODES)
+    def test(environment: Env = None) -> None:
+        """Send a test to every channel of EMBEDDING_ASSETS_ALERTS."""
+        settings = load_settings(environment).alerts
+        channels, bad = channels_of(settings.channels, os.environ)
+        if not channels and not bad:
+            raise ConfigurationError(CHANNELS_VARIABLE, "is not set", "Set it to URLs; see docs/operations.md.")
+        console, failed = Console(soft_wrap=True, highlight=False, markup=False), bool(bad)
+        for entry in bad:
+            console.print(f"{entry.label}: no channel: {entry.reason}")
+        for channel in channels:
+            reason = send_test(channel, settings.ui_url or "")
+            console.print(f"{channel.label}: {f'did not accept: {reason}' if reason else 'accepted'}")
+            failed = failed or bool(reason)
+        if failed:
+            sys.exit(1)
+
+
+def _messages(scope: str, contents: Contents, channels: list[Channel]) -> list[dict[str, Any]]:
+    waits = {channel.label: set(waiting_for(contents, channel, channels)) for channel in channels}
+    return [
+        {
+            "at": _time(message.made_at),
+            "set": scope,
+            "id": message.id,
+            "title": title_of(message),
+            "waits for": ", ".join(label for label, ids in waits.items() if message.id in ids),
+        }
+        for message in contents.messages.values()
+    ]
+
+
+def _failure(scope: str, change: Change) -> dict[str, Any]:
+    where = f" [{change.partition.replace('|', ' ')}]" if change.partition else ""
+    return {
+        "since": _time(change.since or change.at),
+        "set": scope,
+        "what": f"{change.kind} {change.name}{f' of {change.asset}' if change.asset else ''}{where}",
+        "severity": change.severity,
+        "found": change.found,
+        "by_itself": change.by_itself,
+        "to_do": change.to_do,
+    }
+
+
+def _print(console: Console, title: str, rows: list[dict[str, Any]], columns: list[str]) -> None:
+    if not rows:
+        console.print(f"{title}: none")
+        return
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[column]).replace("[", r"\[") for column in columns))
+    console.print(table)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
