@@ -136,6 +136,11 @@ class Catalog(Strict):
         return iter(self.collections.values())
 
     @property
+    def sharded(self) -> bool:
+        """Whether any collection has several shards."""
+        return any(spec.shards > 1 for spec in self)
+
+    @property
     def names(self) -> list[str]:
         """Names of the collections, as declared."""
         return list(self.collections)

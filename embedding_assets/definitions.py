@@ -27,12 +27,15 @@ def definitions_of(environment: str | None = None) -> dg.Definitions:
         os.environ["EMBEDDING_ASSETS_ENV"] = environment
     export_environment_files(os.environ)
     settings = load_settings()
+    catalog = load_catalog(settings.collections_file)
     embeddings = build_definitions(
-        load_catalog(settings.collections_file),
+        catalog,
         resources_of(settings),
         prefix=os.environ.get("EMBEDDING_ASSETS_PREFIX", ""),
         sensors_running=os.environ.get("EMBEDDING_ASSETS_SENSORS", "").lower() == "running",
         sensor_seconds=int(os.environ.get("EMBEDDING_ASSETS_SENSOR_SECONDS", "60")),
     )
-    # A step starts children of its own for the heavy work; a process for the step beside them would be one too many.
-    return dg.Definitions.merge(embeddings, dg.Definitions(executor=dg.in_process_executor))
+    # A step starts children of its own for the heavy work; a process for the step beside them would be one too many,
+    # but for the shards of a compaction, which are made side by side.
+    executor = dg.multiprocess_executor if catalog.sharded else dg.in_process_executor
+    return dg.Definitions.merge(embeddings, dg.Definitions(executor=executor))

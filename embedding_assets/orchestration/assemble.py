@@ -44,12 +44,15 @@ def build_definitions(
         catalog: the collections.
         resources: `store` (StoreResource), `api` (ApiResource) and `alerts` (AlertsResource). Where `store` or `api` is
             left out, it is a resource of that name of the project that the set becomes a part of; without `alerts`
-            the environment says where alerts go.
+            the environment says where alerts go. Where collections have several shards, `between_steps` is the IO
+            manager by which the steps that make them tell each other what they did: files of the instance unless
+            given, which all machines that run steps must reach.
         prefix: begins the names of everything, so that several sets live side by side; see `Names`.
         sensors_running: whether the sensors run as soon as the location is loaded.
         sensor_seconds: how often each sensor looks.
     """
-    resources = {"alerts": AlertsResource(), **resources}
+    between_steps = {"between_steps": dg.FilesystemIOManager()} if catalog.sharded else {}
+    resources = {"alerts": AlertsResource(), **between_steps, **resources}
     keys = {name: f"{prefix}_{name}" if prefix else name for name in resources}
     names = Names(prefix, **keys)
     with warnings.catch_warnings():
@@ -68,7 +71,7 @@ def build_definitions(
             ]
         )
     jobs: list[dg.JobDefinition | dg.UnresolvedAssetJobDefinition] = [
-        *build_jobs(names),
+        *build_jobs(catalog, names),
         build_audit(catalog, names),
         *build_look_jobs(catalog, names),
         *build_freshness_job(catalog, names),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dagster as dg
 
+from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.names import Names
 
 CELL_JOB, COMPACTION_JOB = "embed_cell", "compact_collection"
 CELL_ASSETS = ("embedding_requests", "batch_results", "deltas")
 
 
-def build_jobs(names: Names) -> list[dg.UnresolvedAssetJobDefinition]:
+def build_jobs(catalog: Catalog, names: Names) -> list[dg.UnresolvedAssetJobDefinition]:
     """One job per partitioning: a cell from documents to deltas, and the compaction of a collection."""
     return [
         dg.define_asset_job(
@@ -23,6 +24,7 @@ def build_jobs(names: Names) -> list[dg.UnresolvedAssetJobDefinition]:
             names.of(COMPACTION_JOB),
             selection=dg.AssetSelection.assets(names.asset("snapshots")),
             description="One collection: merge the deltas that its snapshot lacks into the next snapshot.",
-            executor_def=dg.in_process_executor,
+            # Shards are made side by side, by the executor that the project has.
+            executor_def=None if catalog.sharded else dg.in_process_executor,
         ),
     ]

@@ -22,12 +22,14 @@ class Names:
         prefix: the first part of all its asset keys, the beginning of the names of its jobs, sensors, schedules and
             steps, and its assets' group; empty for the only set of an instance.
         store, api, alerts: the keys of the resources that it works with.
+        between_steps: the key of the IO manager by which the steps of one compaction tell each other what they did.
     """
 
     prefix: str = ""
     store: str = "store"
     api: str = "api"
     alerts: str = "alerts"
+    between_steps: str = "between_steps"
 
     def __post_init__(self) -> None:
         if self.prefix and not _PREFIX.fullmatch(self.prefix):

@@ -34,3 +34,8 @@ def cell_of(partition_key: str) -> tuple[str, str]:
     # Dagster joins the values in the order of the dimensions' names; neither value can hold the separator.
     collection, day = partition_key.split("|")
     return collection, day
+
+
+def cells_of_a_collection() -> dg.PartitionMapping:
+    """A snapshot depends on all cells of its collection."""
+    return dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=COLLECTION)

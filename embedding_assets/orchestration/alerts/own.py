@@ -36,10 +36,14 @@ class Own:
         made = list(assets)
         return cls(
             assets=frozenset(key.to_user_string() for one in made for key in one.keys),
-            steps=frozenset(one.op.name for one in (*made, *checks)),
+            steps=frozenset(one.node_def.name for one in (*made, *checks)),
             jobs=frozenset(jobs),
             instigators=frozenset(instigators),
         )
+
+    def has_step(self, key: str) -> bool:
+        """Whether a step is one of ours; the steps within a graph have its name before theirs."""
+        return key.partition(".")[0] in self.steps
 
 
 def location_of(context: dg.SensorEvaluationContext) -> str | None:

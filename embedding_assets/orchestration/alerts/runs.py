@@ -108,12 +108,12 @@ def _steps(events: Sequence[dg.EventLogEntry], run: dg.DagsterRun, own: Own) -> 
         elif step and told.event_type in (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE):
             reason = _failure(told)
             name = step if of_assets else f"{run.job_name}.{step}"
-            if step in own.steps or run.job_name in own.jobs:
+            if own.has_step(step) or run.job_name in own.jobs:
                 ended[step] = _change(run, "step", name, reason, event.timestamp)
     found = list(ended.values())
     if run.status == dg.DagsterRunStatus.FAILURE and not any(change.failed for change in found):
         if not any(_checked(event) for event in events):  # it failed because a check did, which is told as such
-            left = [step for step in planned if step in own.steps and step not in ended]
+            left = [step for step in planned if own.has_step(step) and step not in ended]
             found += [_change(run, "step", step, why, at) for step in left]
             if not left and run.job_name in own.jobs:
                 found.append(_change(run, "job", run.job_name, why, at))

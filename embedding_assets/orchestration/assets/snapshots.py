@@ -7,16 +7,19 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.assets.sharded import build_sharded_snapshots
 from embedding_assets.orchestration.metadata.definitions import asset
-from embedding_assets.orchestration.metadata.snapshots import say_compacted, say_report
+from embedding_assets.orchestration.metadata.snapshots import say_snapshot
 from embedding_assets.orchestration.metadata.values import Stopwatch
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.partitions import COLLECTION, collection_partitions
+from embedding_assets.orchestration.partitions import cells_of_a_collection, collection_partitions
 from embedding_assets.vectorstore.compact import compact
 
 
 def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
-    """The asset for these collections."""
+    """The asset for these collections; of several steps where one of them has several shards."""
+    if catalog.sharded:
+        return build_sharded_snapshots(catalog, names)
 
     @asset(
         catalog,
@@ -24,12 +27,7 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         "snapshots",
         "chroma",
         partitions_def=collection_partitions(catalog),
-        deps=[
-            dg.AssetDep(
-                names.asset("deltas"),
-                partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=COLLECTION),
-            )
-        ],
+        deps=[dg.AssetDep(names.asset("deltas"), partition_mapping=cells_of_a_collection())],
         required_resource_keys={names.store},
     )
     def snapshots(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -49,20 +47,7 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
                 log=context.log.info,
                 cache_folder=store.cache_folder(),
             )
-            report = say_report(store, spec, done, Path(scratch), context.log.warning) if done else {}
-        for damage in done.damages if done else ():
-            context.log.warning(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
-        if done is None or done.manifest is None:
-            return dg.MaterializeResult(metadata={"note": "there is no delta yet, hence nothing to compact"})
-        merged = done.merged
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(done.manifest.digest),
-            metadata={
-                "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
-                **report,
-                **say_compacted(done, done.manifest, store),
-                **watch.rates(merged.added + merged.replaced if merged else 0, done.manifest.size if merged else 0),
-            },
-        )
+            version, metadata = say_snapshot(store, spec, done, Path(scratch), context.log.warning, watch)
+        return dg.MaterializeResult(data_version=version, metadata=metadata)
 
     return snapshots

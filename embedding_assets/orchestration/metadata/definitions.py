@@ -44,8 +44,32 @@ def asset(catalog: Catalog, names: Names, name: str, *kinds: str, **particular: 
         group_name=names.group,
         kinds=set(kinds),
         owners=list(catalog.owners),
-        tags={"embedding_assets/stage": _STAGES[name]},
-        metadata={"dagster/column_schema": dg.TableSchema(columns=_COLUMNS[name])},
+        tags=_tags(name),
+        metadata=_metadata(name),
         **particular,
     )
     return made
+
+
+def graph_asset(
+    catalog: Catalog, names: Names, name: str, *kinds: str, graph: dg.GraphDefinition, **particular: Any
+) -> dg.AssetsDefinition:
+    """The same for an asset that a graph of several steps makes, whose only output it is."""
+    return dg.AssetsDefinition.from_graph(
+        graph,
+        keys_by_output_name={"result": names.asset(name)},
+        group_name=names.group,
+        owners_by_output_name={"result": list(catalog.owners)},
+        tags_by_output_name={"result": {**_tags(name), **{f"dagster/kind/{kind}": "" for kind in kinds}}},
+        metadata_by_output_name={"result": _metadata(name)},
+        descriptions_by_output_name={"result": graph.description or ""},
+        **particular,
+    )
+
+
+def _tags(name: str) -> dict[str, str]:
+    return {"embedding_assets/stage": _STAGES[name]}
+
+
+def _metadata(name: str) -> dict[str, Any]:
+    return {"dagster/column_schema": dg.TableSchema(columns=_COLUMNS[name])}

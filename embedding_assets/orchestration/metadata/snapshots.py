@@ -12,7 +12,7 @@ import dagster as dg
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.insight.statistics import Statistics, centroid_shift, cut
 from embedding_assets.orchestration.metadata.cells import quarantined
-from embedding_assets.orchestration.metadata.values import Metadata, place, preview_table
+from embedding_assets.orchestration.metadata.values import Metadata, Stopwatch, place, preview_table
 from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.reports import Report, current_report, read_statistics
@@ -22,6 +22,36 @@ from embedding_assets.vectorstore.manifest import Manifest
 _DIGITS = 6
 
 
+def say_snapshot(
+    store: StoreResource,
+    spec: CollectionSpec,
+    done: Compaction | None,
+    scratch: Path,
+    warn: Callable[[str], None],
+    watch: Stopwatch,
+) -> tuple[dg.DataVersion | None, Metadata]:
+    """The data version of a compaction's result, and all that is said of it.
+
+    Args:
+        store, spec, done: what was done; None where there was nothing to do it with.
+        scratch: an existing folder on a disk with room for the snapshot.
+        warn: told of damage, and of a report that cannot be made.
+        watch: started when the compaction was.
+    """
+    for damage in done.damages if done else ():
+        warn(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
+    if done is None or done.manifest is None:
+        return None, {"note": "there is no delta yet, hence nothing to compact"}
+    report = say_report(store, spec, done, scratch, warn)
+    merged = done.merged
+    return dg.DataVersion(done.manifest.digest), {
+        "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
+        **report,
+        **say_compacted(done, done.manifest, store),
+        **watch.rates(merged.added + merged.replaced if merged else 0, done.manifest.size if merged else 0),
+    }
+
+
 def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) -> Metadata:
     """What was merged into what."""
     merged = done.merged
@@ -29,6 +59,7 @@ def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) ->
         "dagster/row_count": manifest.count,
         "version": manifest.id,
         "parent": manifest.parent or "none",
+        "shards": len(manifest.parts),
         "generation": manifest.generation or 0,
         "records": manifest.count,
         "bytes": manifest.size,
@@ -52,7 +83,7 @@ def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) ->
                     "delta": delta.id,
                     "day": delta.day,
                     "records": delta.count,
-                    "applied": merged.applied[delta.id] if merged else 0,
+                    "applied": merged.applied.get(delta.id, 0) if merged else 0,
                     "batches": len(delta.batches),
                 }
                 for delta in done.deltas

@@ -26,10 +26,10 @@ _LINKED = 50
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Seconds since it was made, and those that had passed already."""
 
-    def __init__(self) -> None:
-        self._began = time.monotonic()
+    def __init__(self, already: float = 0.0) -> None:
+        self._began = time.monotonic() - already
 
     def rates(self, records: int, size: int | None = None) -> Metadata:
         """How long it took, and how much of what was done that is in a second."""
