@@ -52,13 +52,13 @@ def opened(folder: Path) -> Iterator[Any]:
 
 
 def create(folder: Path, spec: DatabaseSpec) -> None:
-    """A new database with an empty collection, set up for bulk writing."""
+    """A new database with an empty collection."""
     folder.mkdir(parents=True, exist_ok=False)
     with opened(folder) as client:
         client.create_collection(
             spec.collection,
             embedding_function=None,
-            configuration={"hnsw": {"space": spec.distance, "sync_threshold": _BULK_SYNC_THRESHOLD}},
+            configuration={"hnsw": {"space": spec.distance}},
         )
 
 

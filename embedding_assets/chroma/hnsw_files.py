@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,11 @@ def parse_header(data: bytes) -> Header:
     elif header.entry_point >= header.count or not 0 <= header.max_level <= 64:
         raise ValueError(f"{HEADER_FILE}: entry point {header.entry_point} at level {header.max_level}")
     return header
+
+
+def pack_header(header: Header) -> bytes:
+    """The inverse of `parse_header`."""
+    return _HEADER.pack(*astuple(header))
 
 
 def open_hnsw(folder: Path, dimension: int) -> HnswFiles:

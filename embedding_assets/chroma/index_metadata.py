@@ -1,4 +1,4 @@
-"""`index_metadata.pickle`: which record id has which label in the HNSW index, read without unpickling.
+"""`index_metadata.pickle`: which record id has which label in the HNSW index, read and written without `pickle`.
 
 Whoever can write to the object store could put code into a pickle, so the file never meets `pickle`: the few
 opcodes that a dictionary of texts and numbers needs are walked here, and any other one is an error. Memory is bound
@@ -8,6 +8,7 @@ by the file's own size: nothing is allocated from a length that the file merely 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,43 @@ def parse_index_metadata(data: bytes) -> IndexMetadata:
         label_to_id=_mapping(value, "label_to_id", int, str),
         id_to_seq_id=_mapping(value, "id_to_seq_id", str, int),
     )
+
+
+def write_index_metadata(path: Path, added: int, id_to_label: dict[str, int]) -> None:
+    """Write the metadata as ChromaDB 1.5.9 does.
+
+    Args:
+        path: where.
+        added: labels given out so far.
+        id_to_label: the live records' labels.
+    """
+    pairs = [(_text(record_id), _int(label)) for record_id, label in id_to_label.items()]
+    path.write_bytes(
+        b"".join(
+            [
+                b"\x80\x03}(",
+                _text("dimensionality") + b"N" + _text("total_elements_added") + _int(added),
+                _text("max_seq_id") + b"N" + _text("id_to_label"),
+                _dictionary(record_id + label for record_id, label in pairs),
+                _text("label_to_id"),
+                _dictionary(label + record_id for record_id, label in pairs),
+                _text("id_to_seq_id") + b"}u.",
+            ]
+        )
+    )
+
+
+def _dictionary(items: Iterable[bytes]) -> bytes:
+    return b"}(" + b"".join(items) + b"u"
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def _int(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
 
 
 def _walk(data: bytes) -> Any:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from embedding_assets.chroma import api
+from embedding_assets.chroma.merge_direct import merge_directly, obstacle
 from embedding_assets.chroma.reports import MergeReport
 from embedding_assets.chroma.sources import read_source, read_source_origins
 from embedding_assets.chroma.spec import DatabaseSpec, Source
-from embedding_assets.records import Origin, RecordBatch
+from embedding_assets.chroma.stopwatch import Stopwatch
+from embedding_assets.records import Origin, RecordBatch, slices
 
 _DELETE_AT_ONCE = 2000
 
@@ -21,35 +23,60 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeR
 
     The folder must be the caller's own: where there is a base, it is changed in place. Of the records with one id
     that of the greatest origin wins, whatever the order of the sources; merging a source again changes nothing.
-    """
-    has_base = folder.exists()
-    if has_base:
-        api.prepare_bulk(folder, spec.collection)
-    else:
-        api.create(folder, spec)
-    base = _origins_of_base(folder, spec) if has_base else {}
-    winners = _winners(base, spec, sources)
-    replaced = [record_id for record_id in winners if record_id in base]
-    applied = {source.label: 0 for source in sources}
 
-    with api.opened(folder) as client:
-        handle = client.get_collection(spec.collection, embedding_function=None)
-        # delete + add is three times as fast as upsert, and it drops metadata keys that the new record lacks.
-        for start in range(0, len(replaced), _DELETE_AT_ONCE):
-            handle.delete(ids=replaced[start : start + _DELETE_AT_ONCE])
-        limit = client.get_max_batch_size()
-        for batch in _gathered(_winning_records(spec, sources, winners, applied), min(api.PAGE, limit)):
-            # Records of legacy data may have no metadata at all, to which chromadb wants None, not {}.
-            metadatas = [metadata or None for metadata in batch.metadatas]
-            handle.add(ids=batch.ids, embeddings=batch.embeddings, documents=batch.documents, metadatas=metadatas)
-    api.seal(folder, spec.collection)
+    Written directly where the format is known, through ChromaDB's own interface otherwise; the report says which.
+    """
+    watch = Stopwatch()
+    has_base = folder.exists()
+    if not has_base:
+        api.create(folder, spec)
+    with watch("plan"):
+        base = _origins_of_base(folder, spec) if has_base else {}
+        winners = _winners(base, spec, sources)
+        replaced = [record_id for record_id in winners if record_id in base]
+        hindered = obstacle(folder, spec, sources)
+    applied = {source.label: 0 for source in sources}
+    batches = _gathered(_winning_records(spec, sources, winners, applied), api.PAGE)
+    rebuilt = False
+    if hindered:
+        _merge_by_api(folder, spec, replaced, batches, watch)
+    elif winners or not has_base:
+        rebuilt = merge_directly(folder, spec, replaced, batches, len(winners), watch)
     return MergeReport(
         kept=len(base) - len(replaced),
         replaced=len(replaced),
         added=len(winners) - len(replaced),
         applied=applied,
         chromadb_version=api.VERSION,
+        engine="api" if hindered else "direct",
+        obstacle=hindered,
+        rebuilt=rebuilt,
+        seconds={part: round(seconds, 3) for part, seconds in watch.seconds.items()},
     )
+
+
+def _merge_by_api(
+    folder: Path, spec: DatabaseSpec, replaced: list[str], batches: Iterator[RecordBatch], watch: Stopwatch
+) -> None:
+    """Write records through ChromaDB's own interface."""
+    with watch("chromadb"):
+        api.prepare_bulk(folder, spec.collection)
+        with api.opened(folder) as client:
+            handle = client.get_collection(spec.collection, embedding_function=None)
+            # delete + add is three times as fast as upsert, and it drops metadata keys that the new record lacks.
+            for some in slices(len(replaced), _DELETE_AT_ONCE):
+                handle.delete(ids=replaced[some])
+            limit = client.get_max_batch_size()
+            for batch in batches:
+                for some in slices(len(batch), limit):
+                    handle.add(
+                        ids=batch.ids[some],
+                        embeddings=batch.embeddings[some],
+                        documents=batch.documents[some],
+                        # Records of legacy data may have no metadata at all, to which chromadb wants None, not {}.
+                        metadatas=[metadata or None for metadata in batch.metadatas[some]],
+                    )
+        api.seal(folder, spec.collection)
 
 
 def _origins_of_base(folder: Path, spec: DatabaseSpec) -> dict[str, Origin]:
@@ -77,7 +104,8 @@ def _winning_records(
     spec: DatabaseSpec, sources: Sequence[Source], winners: dict[str, int], applied: dict[str, int]
 ) -> Iterator[RecordBatch]:
     for index, source in enumerate(sources):
-        for batch in read_source(source, spec.collection):
+        # As they were written: a cosine index makes of them what it made of them in the source, to the last bit.
+        for batch in read_source(source, spec.collection, raw=True):
             rows = [row for row, record_id in enumerate(batch.ids) if winners.get(record_id) == index]
             if rows:
                 applied[source.label] += len(rows)

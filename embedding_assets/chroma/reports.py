@@ -18,6 +18,10 @@ class MergeReport:
         added: records that the base did not have.
         applied: by source label, how many of its records are in the result; the rest had been overtaken.
         chromadb_version: what wrote it.
+        engine: `direct`, or `api` where it went through ChromaDB's own interface.
+        obstacle: why it was not direct.
+        rebuilt: whether the index was made from nothing, without what had been deleted.
+        seconds: what took how long.
     """
 
     kept: int
@@ -25,6 +29,10 @@ class MergeReport:
     added: int
     applied: dict[str, int]
     chromadb_version: str
+    engine: str = "api"
+    obstacle: str = ""
+    rebuilt: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def count(self) -> int:

@@ -14,9 +14,9 @@ from embedding_assets.chroma.sqlite_reader import UnknownFormatError
 from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch, shard_of
 
 
-def read_source(source: Source, collection: str) -> Iterator[RecordBatch]:
-    """The records of a source with their reserved metadata."""
-    for batch in _read_all(source, collection):
+def read_source(source: Source, collection: str, *, raw: bool = False) -> Iterator[RecordBatch]:
+    """The records of a source with their reserved metadata; `raw` as in `read_records`."""
+    for batch in _read_all(source, collection, raw):
         rows = _rows_meant(source, batch.ids)
         if rows is None:
             yield batch
@@ -41,12 +41,12 @@ def _rows_meant(source: Source, ids: list[str]) -> list[int] | None:
     return [row for row, record_id in enumerate(ids) if shard_of(record_id, source.shards) == source.shard]
 
 
-def _read_all(source: Source, collection: str) -> Iterator[RecordBatch]:
+def _read_all(source: Source, collection: str, raw: bool) -> Iterator[RecordBatch]:
     collection = source.collection or collection
     if source.path.is_file():
         yield from _read_landed(source)
-    elif _directly(source, collection):
-        yield from read_records(source.path, collection, api.PAGE)
+    elif directly_readable(source, collection):
+        yield from read_records(source.path, collection, api.PAGE, raw=raw)
     else:
         with api.opened(source.path) as client:
             yield from api.read_pages(client.get_collection(collection, embedding_function=None))
@@ -59,7 +59,7 @@ def _read_all_origins(source: Source, collection: str) -> Iterator[tuple[list[st
         with pq.ParquetFile(source.path) as file:
             for rows in file.iter_batches(batch_size=api.PAGE, columns=["id"]):
                 yield rows.column("id").to_pylist(), [origin] * rows.num_rows
-    elif _directly(source, collection):
+    elif directly_readable(source, collection):
         yield from read_origins(source.path, collection)
     else:
         with api.opened(source.path) as client:
@@ -80,7 +80,7 @@ def _read_landed(source: Source) -> Iterator[RecordBatch]:
             )
 
 
-def _directly(source: Source, collection: str) -> bool:
+def directly_readable(source: Source, collection: str) -> bool:
     """Whether the direct reader can read a database; its own public API reads any, ten times slower."""
     if not known_format(source.path):
         return False

@@ -28,11 +28,25 @@ def as_cosine_gives(raw: Vectors) -> Vectors:
     given = np.empty(raw.shape, dtype=np.float32)
     with np.errstate(all="ignore"):
         for some in slices(len(raw), _BLOCK):
-            norms = np.sqrt(_sums_of_squares(raw[some]))
-            inverse = np.float32(1) / (norms + np.float32(1e-30))
-            np.multiply(raw[some], inverse[:, None], out=given[some])
+            norms = as_cosine_holds(raw[some], given[some])
             given[some] *= norms[:, None]
     return given
+
+
+def as_cosine_holds(raw: Vectors, units: Vectors) -> npt.NDArray[np.float32]:
+    """What the index of a cosine collection holds of these vectors: returns the norms, shape (n,).
+
+    Args:
+        raw: as they were written, shape (n, D).
+        units: where the unit vectors go, same shape.
+    """
+    norms = np.empty(len(raw), dtype=np.float32)
+    with np.errstate(all="ignore"):
+        for some in slices(len(raw), _BLOCK):
+            norms[some] = np.sqrt(_sums_of_squares(raw[some]))
+            inverse = np.float32(1) / (norms[some] + np.float32(1e-30))
+            np.multiply(raw[some], inverse[:, None], out=units[some])
+    return norms
 
 
 def _sums_of_squares(vectors: Vectors) -> npt.NDArray[np.float32]:
