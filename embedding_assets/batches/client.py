@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -55,6 +56,11 @@ class BatchPage:
 
     batches: tuple[ApiBatch, ...]
     more: bool
+
+
+def goes_back(times: Sequence[float]) -> bool:
+    """Whether no time is later than the one before."""
+    return all(later >= earlier for later, earlier in pairwise(times))
 
 
 def takes_dimensions(model: str) -> bool:
@@ -187,21 +193,27 @@ class EmbeddingApi:
         batches = tuple(map(batch_of, found if isinstance(found, list) else ()))
         return BatchPage(batches, bool(batches) and page.get("has_more") is not False)
 
-    def list_batches(self) -> Iterator[ApiBatch]:
+    def list_batches(self, since: float = 0.0) -> Iterator[ApiBatch]:
         """All batches on the embeddings endpoint, page by page.
 
         Some servers' cursors start again at page 1: an id that was seen before ends the list.
+
+        Args:
+            since: seconds since 1970. Where the list goes back in time, as OpenAI's does, the page on which a batch is
+                older is the last one.
         """
         seen: set[str] = set()
+        times: list[int] = []
         page = self.page()
         while True:
             for batch in page.batches:
                 if batch.id in seen:
                     return
                 seen.add(batch.id)
+                times.append(batch.created_at)
                 if batch.embeds:
                     yield batch
-            if not page.more:
+            if not page.more or (goes_back(times) and times[-1] < since):
                 return
             page = self.page(page.batches[-1].id)
 

@@ -117,7 +117,7 @@ def discover(
     start = str(catalog.start)
     batches = [
         b
-        for b in (api.list_batches() if listed is None else listed)
+        for b in (api.list_batches(since) if listed is None else listed)
         if b.created_at >= since and layout.day_of(b.created_at) >= start
     ]
     ours = [b for b in batches if REQUEST_KEY in b.metadata]

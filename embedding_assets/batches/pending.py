@@ -13,7 +13,7 @@ from functools import partial
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.cell_names import CellNames, read_names
-from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi
+from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi, goes_back
 from embedding_assets.batches.discover import undiscovered
 from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.position import Budget, Cell, Position
@@ -186,9 +186,8 @@ class _Look:
             self.position = replace(position, listed=True)
             return
         times = [batch.created_at for batch in batches]
-        if position.created is not None:
-            times.insert(0, position.created)
-        ordered = position.ordered and times == sorted(times, reverse=True)
+        before = [] if position.created is None else [position.created]
+        ordered = position.ordered and goes_back([*before, *times])
         self.position = replace(
             position,
             head=position.head or batches[0].id,
@@ -218,7 +217,8 @@ class _Look:
 
     def look_at_what_is_left(self) -> None:
         """Look at cells that no batch of the API's list led to."""
-        left = [cell for cell in self.position.left if cell not in self.names]
+        declared = self.catalog.collections
+        left = [cell for cell in self.position.left if cell not in self.names and cell[0] in declared]
         while left and not (self.names and self.budget.time_is_up):
             self._look_at(left[:_CELLS_AT_ONCE])
             left = left[_CELLS_AT_ONCE:]

@@ -9,6 +9,7 @@ put-if-absent) and whoever finds the other cancels it.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -41,6 +42,7 @@ REQUEST_KEY = "embedding_assets_request"
 ATTEMPT_KEY = "attempt"
 
 _CREATIONS = 3
+_DAY_SECONDS = 86_400
 
 Action = Literal["submitted", "adopted", "known", "deferred"]
 
@@ -139,7 +141,7 @@ def execute_submission(
         store.check_writable(layout.requests(spec.name))
         api.embed(["Does this model give the dimension that is declared?"], spec.model, spec.dimensions)
         with tempfile.TemporaryDirectory(prefix="submit-", dir=folder) as scratch:
-            sender = _Sender(api, store, spec, Path(scratch))
+            sender = _Sender(api, store, spec, Path(scratch), _since(plan.unfinished))
             if plan.token_limited and (active := sender.active()):
                 sender.held = f"the limit of enqueued tokens was met and {active} batches are unfinished"
             rows = [sender.finish(request) for request in plan.unfinished]
@@ -148,12 +150,19 @@ def execute_submission(
     return Submission(spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note)
 
 
+def _since(unfinished: Iterable[Request]) -> float:
+    """Before any batch of these requests, and before any batch that may be under way; clocks may differ by a day."""
+    made = [at.timestamp() for request in unfinished if (at := layout.time_of(request.made))]
+    return min([*made, layout.now().timestamp() - 2 * _DAY_SECONDS]) - _DAY_SECONDS
+
+
 @dataclass
 class _Sender:
     api: EmbeddingApi
     store: ObjectStore
     spec: CollectionSpec
     folder: Path
+    since: float  # no batch that matters was created before that
     held: str = ""  # why nothing more is created in this run
     last: ApiBatch | None = None
     _listed: dict[str, list[ApiBatch]] | None = field(default=None, repr=False)
@@ -162,7 +171,7 @@ class _Sender:
         """This collection's batches by request id, from the API's list."""
         if self._listed is None or afresh:
             self._listed = {}
-            for batch in self.api.list_batches():
+            for batch in self.api.list_batches(self.since):
                 if batch.metadata.get(COLLECTION_KEY) == self.spec.name and REQUEST_KEY in batch.metadata:
                     self._listed.setdefault(batch.metadata[REQUEST_KEY], []).append(batch)
         return self._listed

@@ -190,6 +190,17 @@ def test_a_list_that_is_not_ordered_by_time_is_read_to_its_end(seven: World) -> 
     assert len(finished(look(seven, api=api))) == 7
 
 
+def test_a_list_of_what_is_recent_is_not_read_to_its_end(seven: World) -> None:
+    api = counting(seven)
+    everything = list(api.list_batches())
+    assert len(everything) >= 7
+    assert api.pages > 3
+    api.pages = 0
+    newest = everything[0].created_at
+    assert [b.id for b in api.list_batches(newest + 1)] == [b.id for b in everything[:2]]
+    assert api.pages == 1
+
+
 def test_records_that_were_given_up_are_counted_once(
     own_service: Sandbox, make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
