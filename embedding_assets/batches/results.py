@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedding_assets.batches.answers import ApiBatch
-from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
+from embedding_assets.batches.client import PAGE, ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
 from embedding_assets.batches.landing import LOST, LOST_CODE, Landing, all_landings, commit, holds, write_files
 from embedding_assets.batches.landing_files import Landed, land_lines, requested_documents
@@ -114,18 +114,34 @@ def poll(
     """
     asked = read_requests(store, spec.name, day)
     landings = all_landings(store, spec.name, day)
+    wanted = [
+        item.batch
+        for item in asked
+        if item.batch and (item.batch.batch_id in only if only else item.batch.batch_id not in skip)
+    ]
     with tempfile.TemporaryDirectory(prefix="results-", dir=folder) as scratch:
-        poller = _Poller(api, store, spec, landings, frozenset(only), Path(scratch))
+        poller = _Poller(api, store, spec, landings, frozenset(only), Path(scratch), _listed(api, wanted))
+
+        ids = {batch.batch_id for batch in wanted}
 
         def row(item: Asked) -> BatchRow:
             if item.batch is None:
                 return _row(item, "unsent")
-            wanted = item.batch.batch_id in only if only else item.batch.batch_id not in skip
-            if not wanted:
+            if item.batch.batch_id not in ids:
                 return _row(item, "skipped", landing=next(iter(landings.get(item.batch.batch_id, [])), None))
             return poller.poll(item, item.batch)
 
         return CellResults(spec.name, day, tuple(in_parallel(row, asked, WORKERS)))
+
+
+def _listed(api: EmbeddingApi, wanted: list[SentBatch]) -> dict[str, ApiBatch]:
+    """The batches by id, a hundred at a time, where there are so many that asking for each costs more calls."""
+    if len(wanted) <= PAGE:
+        return {}
+    try:
+        return {batch.id: batch for batch in api.list_batches(min(batch.created_at for batch in wanted))}
+    except ApiUnavailableError:
+        return {}  # each is asked for by itself, and its trouble said there
 
 
 def _row(item: Asked, state: State, status: str = "", reason: str = "", landing: Landing | None = None) -> BatchRow:
@@ -153,6 +169,7 @@ class _Poller:
     landings: dict[str, list[Landing]]
     forced: frozenset[str]
     folder: Path
+    listed: Mapping[str, ApiBatch]
     large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_LARGE_AT_ONCE))
 
     def poll(self, item: Asked, sent: SentBatch) -> BatchRow:
@@ -167,7 +184,7 @@ class _Poller:
         before = self.landings.get(sent.batch_id, [])
         newest = before[0] if before else None
         try:
-            batch = self.api.retrieve(sent.batch_id)
+            batch = self.listed.get(sent.batch_id) or self.api.retrieve(sent.batch_id)
         except ApiMissingError as error:
             if not before and layout.now().timestamp() - sent.created_at < _UNKNOWN_SECONDS:
                 return _row(item, "trouble", reason=str(error))

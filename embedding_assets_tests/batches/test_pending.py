@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from embedding_assets.batches import client, pending
+from embedding_assets.batches import client, pending, results
+from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import BatchPage, EmbeddingApi
 from embedding_assets.batches.pending import PendingWork, pending_cells
 from embedding_assets.batches.position import FULL_SECONDS, Budget, Position
+from embedding_assets.batches.results import poll
 from embedding_assets.batches.submit import submit
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ApiUnavailableError
@@ -28,9 +30,14 @@ OLD_DAY = layout.day_of(time.time() - 20 * 86_400)
 
 
 class CountingApi(EmbeddingApi):
-    """The real API; counts the pages of its list."""
+    """The real API; counts the pages of its list, and the batches that are asked for by id."""
 
     pages = 0
+    batches = 0
+
+    def retrieve(self, batch_id: str) -> ApiBatch:
+        self.batches += 1
+        return super().retrieve(batch_id)
 
     def page(self, after: str | None = None) -> BatchPage:
         self.pages += 1
@@ -199,6 +206,14 @@ def test_a_list_of_what_is_recent_is_not_read_to_its_end(seven: World) -> None:
     newest = everything[0].created_at
     assert [b.id for b in api.list_batches(newest + 1)] == [b.id for b in everything[:2]]
     assert api.pages == 1
+
+
+def test_many_batches_are_polled_by_the_page(seven: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "PAGE", 2)
+    api = counting(seven)
+    assert poll(api, seven.store, seven.spec, DAY).count("landed") == 7
+    assert api.batches == 0
+    assert seven.balance().accepted == 7
 
 
 def test_records_that_were_given_up_are_counted_once(
