@@ -100,6 +100,30 @@ def examine_in_child(
     return report
 
 
+def canary_in_child(folder: Path, spec: DatabaseSpec, *, records: int, subject: str) -> None:
+    """`canary.sing` in a child process.
+
+    Args:
+        folder: a copy of the caller's own.
+        spec: what it holds.
+        records: about how many; sets the time limit.
+        subject: what errors call it.
+
+    Raises:
+        CorruptedError: what chromadb writes to it cannot be read back as it should.
+        UnreadableError: it could not be tried just now.
+    """
+    try:
+        arguments = _arguments(folder, spec, ())
+        task = run_task("canary", arguments, _limit(records), memory_limit(folder, spec))
+    except TaskFailedError as error:
+        raise _meaning(error, subject) from None
+    problems = [str(problem) for problem in task["problems"]]
+    _require_no_trouble(problems, subject)
+    if problems:
+        raise CorruptedError(subject, "; ".join(problems), "It was not committed.")
+
+
 def check_sqlite_in_child(folder: Path, *, records: int, subject: str) -> list[str]:
     """What SQLite itself finds wrong with a database's `chroma.sqlite3`, and the tables that it lacks.
 

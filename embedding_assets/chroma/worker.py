@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from embedding_assets.chroma.canary import sing
 from embedding_assets.chroma.control import works
 from embedding_assets.chroma.examine import examine
 from embedding_assets.chroma.merge import merge
@@ -76,6 +77,8 @@ def _do(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return asdict(merge(folder, spec, sources))
     if task == "examine":
         return asdict(examine(folder, spec, sources))
+    if task == "canary":
+        return {"problems": sing(folder, spec)}
     if task == "check_file":
         return {"problems": check_sqlite(folder)}
     if task == "control":

@@ -1,0 +1,40 @@
+"""A few writes with plain ChromaDB show whether a database can be gone on with, and leave its index files alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from embedding_assets.chroma.child import canary_in_child
+from embedding_assets.chroma.merge import merge
+from embedding_assets.errors import CorruptedError
+from embedding_assets_tests.chroma import databases
+from embedding_assets_tests.chroma.test_merge import records, source, spec_of
+
+
+@pytest.mark.parametrize("space", ["cosine", "l2", "ip"])
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_merged_database_takes_writes(tmp_path: Path, space: str, count: int) -> None:
+    folder, spec = tmp_path / "db", spec_of(space)
+    merge(folder, spec, [source(tmp_path / "s", "a", records(1, list(range(count))), 1)])
+    databases.wait_until_closed(folder)
+    with databases.client(folder) as client:  # one that would write the index with every other row
+        client.get_collection(databases.NAME).modify(configuration={"hnsw": {"sync_threshold": 2}})
+    copy = shutil.copytree(folder, tmp_path / "copy", copy_function=os.link)
+    (copy / "chroma.sqlite3").unlink()
+    shutil.copy(folder / "chroma.sqlite3", copy / "chroma.sqlite3")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    canary_in_child(copy, spec, records=count, subject="merged")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_database_that_would_swallow_writes_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "db"
+    merge(folder, spec_of(), [source(tmp_path / "s", "a", records(1, list(range(30))), 1)])
+    databases.wait_until_closed(folder)
+    databases.edit(folder, "DELETE FROM embeddings_queue")
+    with pytest.raises(CorruptedError, match="a client that adds two gives 30, not 32"):
+        canary_in_child(folder, spec_of(), records=30, subject="merged")
