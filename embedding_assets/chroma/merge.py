@@ -40,7 +40,7 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeR
     rebuilt = False
     if hindered:
         _merge_by_api(folder, spec, replaced, batches, watch)
-    elif winners or not has_base:
+    elif winners:
         rebuilt = merge_directly(folder, spec, replaced, batches, len(winners), watch)
     return MergeReport(
         kept=len(base) - len(replaced),
