@@ -54,6 +54,8 @@ def project(vectors: npt.NDArray[np.floating], seed: int = 0) -> Matrix:
     Returns:
         Shape (n, 2), centred, the longer side about from -1 to 1.
     """
+    if not len(vectors):
+        return np.zeros((0, 2))
     distinct, which = np.unique(np.asarray(vectors, dtype=np.float32), axis=0, return_inverse=True)
     points = principal_axes(distinct, _AXES)
     if len(distinct) <= 3 or points.shape[1] < 2:

@@ -18,6 +18,7 @@ from embedding_assets.records import RESERVED_PREFIX, RecordBatch
 FORMAT = 1
 BINS = 40  # of the histograms of cosine distances, from 0 to 2
 _PAIRS = 20_000
+_DEVIATIONS = 3
 _MOST_KEYS = 40
 
 
@@ -148,7 +149,7 @@ def measure(
         shown: how many records may be shown.
         text_chars: where their texts are cut.
     """
-    vectors = np.asarray(sample.embeddings, dtype=np.float64).reshape(len(sample), -1)
+    vectors = np.asarray(sample.embeddings, dtype=np.float64).reshape(len(sample), about["dimension"])
     sound = np.isfinite(vectors).all(axis=1)
     lengths = np.linalg.norm(vectors[sound], axis=1)
     used = vectors[sound][lengths > 0]
@@ -219,7 +220,7 @@ class Shift:
 
     Attributes:
         moved: what was measured between two samples.
-        by_chance: what two samples of one collection are apart.
+        by_chance: as far as two samples of one collection may be apart.
         beyond_chance: what is left; 0 where chance explains all of it.
     """
 
@@ -232,7 +233,7 @@ def centroid_shift(now: Statistics, before: Statistics) -> Shift:
     """How far the centre moved; ValueError for vectors that cannot be compared.
 
     The mean of m records of a collection with the spread s is about s / sqrt(m) off the mean of all, in a direction of
-    its own, so that squares add up.
+    its own, so that squares add up. Three times that is chance even where all variance lies along one axis.
     """
     if (now.model, now.dimension, now.distance) != (before.model, before.dimension, before.distance):
         raise ValueError(f"{before.version} is of another model, dimension or distance")
@@ -240,7 +241,7 @@ def centroid_shift(now: Statistics, before: Statistics) -> Shift:
     if not spread or not now.sampled or not before.sampled:
         return Shift(0.0, 0.0, 0.0)
     moved = float(np.linalg.norm(np.asarray(now.centroid) - np.asarray(before.centroid))) / spread
-    chance = math.sqrt(1 / now.sampled + 1 / before.sampled)
+    chance = _DEVIATIONS * math.sqrt(1 / now.sampled + 1 / before.sampled)
     return Shift(moved, chance, math.sqrt(max(0.0, moved**2 - chance**2)))
 
 

@@ -1,0 +1,71 @@
+"""Samples read from databases: records as they are, as many as asked for, from all over, the same for the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedding_assets.chroma.read import read_records
+from embedding_assets.chroma.sample import read_sample
+from embedding_assets.records import RecordBatch
+from embedding_assets_tests.chroma.databases import NAME, Setup, apply, client, joined, new_collection
+from embedding_assets_tests.making import make_records, numbered
+
+
+@pytest.fixture(scope="module", params=["synced", "only the log"])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 records; some deleted, some replaced; with a second collection beside."""
+    folder = tmp_path_factory.mktemp("sample")
+    setup = Setup(sync_threshold=100 if request.param == "synced" else 100_000)
+    with client(folder) as opened:
+        for name, seed in (("beside", 5), (NAME, 1)):
+            made = make_records(numbered(0, 300), seed=seed)
+            columns = {"embeddings": made.embeddings, "documents": made.documents, "metadatas": made.metadatas}
+            collection = new_collection(opened, setup, name)
+            apply(
+                collection,
+                [
+                    ("add", {"ids": made.ids, **columns}),
+                    ("delete", {"ids": made.ids[10:60]}),
+                    ("update", {"ids": made.ids[100:120], "metadatas": [{"new": True}] * 20}),
+                ],
+            )
+    return folder
+
+
+def by_id(batch: RecordBatch) -> dict[str, tuple[bytes, str, dict[str, object]]]:
+    return {
+        record_id: (vector.tobytes(), document, dict(metadata))
+        for record_id, vector, document, metadata in zip(
+            batch.ids, batch.embeddings, batch.documents, batch.metadatas, strict=True
+        )
+    }
+
+
+@pytest.mark.parametrize("most", [0, 1, 40, 250, 1000])
+def test_a_sample_is_of_records_as_they_are_read_in_full(database: Path, most: int) -> None:
+    every = by_id(joined(read_records(database, NAME)))
+    count, sample = read_sample(database, NAME, most, seed=3)
+    assert count == len(every) == 250
+    assert len(sample) == len(set(sample.ids)) == min(most, 250)
+    assert by_id(sample).items() <= every.items()
+    again = read_sample(database, NAME, most, seed=3)[1]
+    assert (again.ids, again.embeddings.tobytes()) == (sample.ids, sample.embeddings.tobytes())
+
+
+def test_samples_come_from_all_over_and_every_record_may_be_in_one(database: Path) -> None:
+    seen = np.zeros(300)
+    for seed in range(60):
+        for record_id in read_sample(database, NAME, 50, seed)[1].ids:
+            seen[int(record_id[3:])] += 1
+    there = np.r_[seen[:10], seen[60:]]
+    assert (there > 0).all()
+    assert abs(there[:125].mean() - there[125:].mean()) < 2  # 12 on average
+
+
+def test_a_sample_is_read_without_a_write(database: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in database.rglob("*")}
+    read_sample(database, NAME, 50, 0)
+    assert {path: path.stat().st_mtime_ns for path in database.rglob("*")} == before
