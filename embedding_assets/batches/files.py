@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store.objects import ObjectStore
 
+_ROWS = 5_000
 WORKERS = 16  # requests to the store or the API at once: what they cost is waiting
 
 T = TypeVar("T")
@@ -82,9 +83,9 @@ def read_parquet(store: ObjectStore, folder: str, file: StoredFile) -> pa.Table:
 
 
 def write_parquet(table: pa.Table, path: Path) -> Path:
-    """Write a table as one Parquet file."""
+    """Write a table as one Parquet file, in parts that a reader needs not hold all at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(table, path, compression="zstd", row_group_size=_ROWS)
     return path
 
 

@@ -20,6 +20,7 @@ from embedding_assets.batches.records_file import RecordsFile
 from embedding_assets.catalog import CollectionSpec
 
 _REMARKS = 20
+_ROWS = 5_000
 _NAME_LENGTH = 80
 
 
@@ -77,9 +78,13 @@ class Landed:
 
 def requested_documents(path: Path) -> dict[str, tuple[str, str]]:
     """What a request's documents.parquet asked for: id -> (document, canonical metadata)."""
-    table = pq.read_table(path, columns=["id", "document", "metadata"])
-    columns = [table.column(name).to_pylist() for name in ("id", "document", "metadata")]
-    return {record_id: (text, metadata) for record_id, text, metadata in zip(*columns, strict=True)}
+    asked: dict[str, tuple[str, str]] = {}
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        # Part by part: texts of up to 200 MB are not in memory twice.
+        for part in file.iter_batches(_ROWS, columns=["id", "document", "metadata"]):
+            ids, texts, metadatas = (part.column(name).to_pylist() for name in ("id", "document", "metadata"))
+            asked.update(zip(ids, zip(texts, metadatas, strict=True), strict=True))
+    return asked
 
 
 def land_lines(

@@ -199,13 +199,15 @@ class _Look:
         # What is older shares the last page with what is wanted.
         mine = [b for b in batches if b.embeds and not (ordered and b.created_at < position.horizon)]
         self._look_at(cell for batch in mine for cell in self._cells_of(batch))
+        under_way = 0
         for batch in mine:
-            known = [c for c in self._cells_of(batch) if c in self.names and _request_id(batch) in self.names[c].asked]
-            if known:
-                self.batches.setdefault(_request_id(batch), []).append(batch)
-                self.position = replace(self.position, under_way=self.position.under_way + (not batch.ended))
+            request_id = _request_id(batch)
+            if any(request_id in self.names[cell].asked for cell in self._cells_of(batch)):
+                self.batches.setdefault(request_id, []).append(batch)
+                under_way += not batch.ended
             else:
                 self.others.append(batch)
+        self.position = replace(self.position, under_way=self.position.under_way + under_way)
 
     def _cells_of(self, batch: ApiBatch) -> list[Cell]:
         """Where a batch's record is, if it has one."""
