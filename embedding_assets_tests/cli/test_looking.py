@@ -127,3 +127,16 @@ def test_unfinished_and_stray_objects_are_listed_and_are_no_corruption(run: Term
     assert said.code == 0
     states = [row["state"] for row in said.rows if "state" in row]
     assert states == ["unfinished; `prune` removes it", "belongs to nobody"]
+
+
+def test_report_writes_a_page_that_needs_nothing_else(run: Terminal) -> None:
+    said = run("report", run.office.name, "-o", "page.html")
+    assert said.code == 0
+    assert f"{RECORDS} records of snapshot {run.office.versions()[0]}" in said.out
+    page = (run.office.lines.folder / "page.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "line-00007" in page
+    assert run("report", run.office.words.spec.name).code == 0
+    assert (run.office.lines.folder / f"{run.office.words.spec.name}.html").exists()
+    assert "is not declared" in run("report", "no-such-one").err
+    assert "cannot be written" in run("report", run.office.name, "-o", "no/such/folder.html").err
