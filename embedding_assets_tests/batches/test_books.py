@@ -165,6 +165,25 @@ def test_a_damaged_record_of_what_was_asked_is_said(world: World) -> None:
         world.poll()
 
 
+def test_what_was_asked_before_a_cell_is_not_read_for_it(world: World) -> None:
+    today, world.day = world.day, "2026-02-03"
+    daily = world.spec.model_copy(update={"documents": str(world.folder / "{day}.jsonl")})
+    (world.folder / "documents.jsonl").rename(world.folder / f"{world.day}.jsonl")
+    world.spec, later = daily, world.spec
+    world.round()
+    (before,) = read_requests(world.store, world.spec.name, world.day)
+    world.day, world.spec = today, later
+    world.write([f"{text}, please" for text in TEXTS])
+    world.sandbox.set_fault(BatchFault(outcome="expired", finished=2))
+    world.round()
+    # Were it read, this would be said.
+    world.store.delete([f"{before.request.folder}/{before.request.ids.name}"])
+    assert world.balance().again == 6
+    (cell,) = pending_cells(world.api, world.store, Catalog(collections={world.spec.name: world.spec})).cells
+    assert (cell.day, cell.again) == (today, 6)
+    assert [p.count for p in plan_submission(world.store, world.spec, today, None).again] == [6]
+
+
 def test_a_landing_whose_ids_are_damaged_is_not_believed(world: World) -> None:
     landing = world.round().landings[0]
     world.store.replace(f"{landing.folder}/{landing.accepted_file.name}", b"damage")
