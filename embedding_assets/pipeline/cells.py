@@ -44,7 +44,7 @@ def land_cell(
 
     A delta whose manifest is damaged is none; `healing.heal_cell`, before this, finds what else is damaged.
     """
-    unknown = forced - _batches_of(store, spec, day)
+    unknown = forced - _batches_of(store, spec, day) if forced else None
     if unknown:
         raise EmbeddingAssetsError(
             f"cell {spec.name} {day}",
