@@ -7,8 +7,8 @@ from pathlib import Path
 
 from embedding_assets.chroma import usearch_file
 from embedding_assets.chroma.index_writer import IndexWriter
+from embedding_assets.chroma.read import is_readable
 from embedding_assets.chroma.record_writer import changing
-from embedding_assets.chroma.sources import directly_readable
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.sqlite_reader import choose, read_collections
 from embedding_assets.chroma.sqlite_writer import connected, require_writable
@@ -32,7 +32,7 @@ def obstacle(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> str
     if collection.metadata_seq != (collection.vector_seq or 0):
         return "its index was not written to the end"
     for source in sources:
-        if source.path.is_dir() and not directly_readable(source, source.collection or spec.collection):
+        if source.path.is_dir() and not is_readable(source.path, source.collection or spec.collection):
             return f"{source.label} is not of the known format"
     return ""
 

@@ -13,6 +13,7 @@ from embedding_assets.chroma.log_reader import log_metadata
 from embedding_assets.chroma.replay import pending_changes
 from embedding_assets.chroma.sqlite_reader import (
     Collection,
+    UnknownFormatError,
     choose,
     connect,
     read_collections,
@@ -75,6 +76,25 @@ def read_origins(
         chosen = choose(read_collections(connection), collection)
         for ids, metadatas in _pages(connection, chosen, rows, keys=RESERVED_KEYS):
             yield ids, [Origin.of(values) for values in metadatas]
+
+
+def is_readable(folder: Path, collection: str | None = None) -> bool:
+    """Whether `read_records` knows all that this database uses; raises CorruptedError as it does, reads no vector."""
+    try:
+        with reading(folder) as connection:
+            chosen = choose(read_collections(connection), collection)
+            if connection.execute("SELECT 1 FROM embedding_metadata_array LIMIT 1").fetchone():
+                return False
+            # Of the log only rows that may hold a list or an object; most hold none, and are passed over in SQLite.
+            suspects = connection.execute(
+                "SELECT seq_id FROM embeddings_queue WHERE topic = ? "
+                "AND (metadata LIKE '%:[%' OR metadata LIKE '%:{%')",
+                (chosen.topic,),
+            ).fetchall()
+            log_metadata(connection, [seq for (seq,) in suspects])
+    except UnknownFormatError:
+        return False
+    return True
 
 
 @contextmanager

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 
 from embedding_assets.chroma import api
-from embedding_assets.chroma.fingerprint import known_format
-from embedding_assets.chroma.read import read_origins, read_records
+from embedding_assets.chroma.read import is_readable, read_origins, read_records
 from embedding_assets.chroma.spec import Source
-from embedding_assets.chroma.sqlite_reader import UnknownFormatError
 from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch, shard_of
 
 
@@ -45,7 +43,7 @@ def _read_all(source: Source, collection: str, raw: bool) -> Iterator[RecordBatc
     collection = source.collection or collection
     if source.path.is_file():
         yield from _read_landed(source)
-    elif directly_readable(source, collection):
+    elif is_readable(source.path, collection):
         yield from read_records(source.path, collection, api.PAGE, raw=raw)
     else:
         with api.opened(source.path) as client:
@@ -59,7 +57,7 @@ def _read_all_origins(source: Source, collection: str) -> Iterator[tuple[list[st
         with pq.ParquetFile(source.path) as file:
             for rows in file.iter_batches(batch_size=api.PAGE, columns=["id"]):
                 yield rows.column("id").to_pylist(), [origin] * rows.num_rows
-    elif directly_readable(source, collection):
+    elif is_readable(source.path, collection):
         yield from read_origins(source.path, collection)
     else:
         with api.opened(source.path) as client:
@@ -78,14 +76,3 @@ def _read_landed(source: Source) -> Iterator[RecordBatch]:
                 records.documents,
                 [{**metadata, **origin} for metadata in records.metadatas],
             )
-
-
-def directly_readable(source: Source, collection: str) -> bool:
-    """Whether the direct reader can read a database; its own public API reads any, ten times slower."""
-    if not known_format(source.path):
-        return False
-    try:
-        next(read_records(source.path, collection, 1), None)
-    except UnknownFormatError:
-        return False
-    return True

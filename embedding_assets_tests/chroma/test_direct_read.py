@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedding_assets.chroma.read import read_ids, read_origins, read_records
+from embedding_assets.chroma.read import is_readable, read_ids, read_origins, read_records
 from embedding_assets.chroma.sqlite_reader import UnknownFormatError, connect, read_collections
 from embedding_assets.chroma.structure import check_structure
 from embedding_assets.chroma.vectors import as_cosine_gives
@@ -234,6 +234,7 @@ def test_list_metadata_is_left_to_the_api(tmp_path: Path, only_log: bool) -> Non
     assert read_ids(folder) == ["a"]
     with pytest.raises(UnknownFormatError, match="no single text"):
         list(read_records(folder))
+    assert not is_readable(folder)
 
 
 def test_another_format_is_left_to_the_api(tmp_path: Path) -> None:
@@ -242,6 +243,7 @@ def test_another_format_is_left_to_the_api(tmp_path: Path) -> None:
     edit(folder, "CREATE TABLE newer (id INTEGER)")
     with pytest.raises(UnknownFormatError, match="not those of chromadb"):
         list(read_records(folder))
+    assert not is_readable(folder)
     structure = check_structure(folder)
     assert structure.problems == ()
     assert not structure.known_format
