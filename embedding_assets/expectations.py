@@ -22,8 +22,9 @@ class Preview(Strict):
     """What the UI may show of records.
 
     Attributes:
-        records: how many a materialization previews; 0: nothing of any record is shown, not even in the map's legend.
-        text_chars: where their texts are cut.
+        records: how many a materialization previews; 0: nothing of any record is shown, also on no report, and in the
+            map's legend only if `colour_by` is given.
+        text_chars: where texts are cut, there and on the report's map, which says each point's.
         colour_by: the metadata field that colours the map of a snapshot. Unless given, the one that tells most.
     """
 

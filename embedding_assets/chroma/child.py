@@ -11,9 +11,11 @@ from typing import Any
 from embedding_assets.chroma.fingerprint import known_format
 from embedding_assets.chroma.read import read_ids
 from embedding_assets.chroma.reports import Examination, MergeReport
+from embedding_assets.chroma.sample import from_json, read_sample
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.workers import TaskFailedError, run_task
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, UnreadableError
+from embedding_assets.records import RecordBatch
 
 # Two minutes to start and 100 records a second are far below what was measured on two slow cores (500 at 1,536
 # dimensions), so that only a child that hangs meets the limit.
@@ -187,6 +189,28 @@ def ids_of_database(folder: Path, collection: str) -> list[str]:
         return list(run_task("ids", _arguments(folder, spec, ()), _limit(1_000_000))["ids"])
     except TaskFailedError as error:
         raise CorruptedError(str(folder), error.reason, "It is set aside and made anew from its sources.") from None
+
+
+def sample_of_database(folder: Path, spec: DatabaseSpec, most: int, seed: int) -> tuple[int, RecordBatch]:
+    """`sample.read_sample` where the format is known, else a sample of all records, read by chromadb in a child process.
+
+    Args:
+        folder: the database; a copy of the caller's own, because chromadb may change files when it opens them.
+        spec: what it holds.
+        most: records wanted.
+        seed: equal seeds give equal samples of equal databases.
+
+    Raises:
+        CorruptedError: its files contradict one another, or chromadb cannot read it.
+        UnreadableError: it cannot be read just now.
+    """
+    if known_format(folder):
+        return read_sample(folder, spec.collection, most, seed)
+    try:
+        arguments = {**_arguments(folder, spec, ()), "most": most, "seed": seed}
+        return from_json(run_task("sample", arguments, _limit(1_000_000)))
+    except TaskFailedError as error:
+        raise _meaning(error, str(folder)) from None
 
 
 def _limit(records: int) -> float:

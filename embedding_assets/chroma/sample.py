@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ def read_sample(folder: Path, collection: str | None, most: int, seed: int) -> t
         changes = pending_changes(connection, chosen)
         if not (changes.removed or changes.changed or changes.added):
             return _sample_of_tables(connection, folder, chosen, most, rng)
-    return _sample_of_all(folder, collection, most, rng)
+    return draw(read_records(folder, collection), most, rng)
 
 
 def _sample_of_tables(
@@ -74,26 +76,34 @@ def _by_offset(connection: sqlite3.Connection, query: str, offsets: list[int]) -
     return found
 
 
-def _sample_of_all(
-    folder: Path, collection: str | None, most: int, rng: np.random.Generator
-) -> tuple[int, RecordBatch]:
-    """Each record draws a lot; the lowest are kept."""
+def draw(batches: Iterable[RecordBatch], most: int, rng: np.random.Generator) -> tuple[int, RecordBatch]:
+    """The same of all records: each draws a lot, and the lowest are kept."""
     count = 0
     kept: RecordBatch | None = None
     lots = np.empty(0)
-    for batch in read_records(folder, collection):
+    for batch in batches:
         count += len(batch)
         lots = np.concatenate([lots, rng.random(len(batch))])
-        together = batch if kept is None else _joined(kept, batch)
+        together = batch if kept is None else RecordBatch.joined([kept, batch])
         lowest = np.sort(np.argsort(lots)[:most])
         kept, lots = together.take(lowest.tolist()), lots[lowest]
     return count, kept or RecordBatch([], np.empty((0, 0), np.float32), [], [])
 
 
-def _joined(one: RecordBatch, other: RecordBatch) -> RecordBatch:
-    return RecordBatch(
-        [*one.ids, *other.ids],
-        np.concatenate([one.embeddings, other.embeddings]),
-        [*one.documents, *other.documents],
-        [*one.metadatas, *other.metadatas],
-    )
+def to_json(count: int, sample: RecordBatch) -> dict[str, Any]:
+    """A count and a sample as plain JSON values, as a child process answers them."""
+    vectors = np.ascontiguousarray(sample.embeddings, dtype="<f4")
+    return {
+        "count": count,
+        "ids": sample.ids,
+        "vectors": base64.b64encode(vectors.tobytes()).decode(),
+        "dimension": vectors.shape[1],
+        "documents": sample.documents,
+        "metadatas": sample.metadatas,
+    }
+
+
+def from_json(raw: dict[str, Any]) -> tuple[int, RecordBatch]:
+    """The inverse of `to_json`."""
+    vectors = np.frombuffer(base64.b64decode(raw["vectors"]), dtype="<f4").reshape(len(raw["ids"]), raw["dimension"])
+    return raw["count"], RecordBatch(raw["ids"], vectors, raw["documents"], raw["metadatas"])

@@ -15,13 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from embedding_assets.chroma.canary import sing
 from embedding_assets.chroma.control import works
 from embedding_assets.chroma.examine import examine
 from embedding_assets.chroma.merge import merge
-from embedding_assets.chroma.sources import read_source_origins
+from embedding_assets.chroma.sample import draw, to_json
+from embedding_assets.chroma.sources import read_source, read_source_origins
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.structure import check_sqlite
 
@@ -85,6 +87,9 @@ def _do(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"works": works(folder)}
     if task == "ids":
         return {"ids": [i for ids, _ in read_source_origins(Source(folder, ""), spec.collection) for i in ids]}
+    if task == "sample":
+        rng = np.random.default_rng(arguments["seed"])
+        return to_json(*draw(read_source(Source(folder, ""), spec.collection), arguments["most"], rng))
     raise ValueError(f"unknown task {task!r}")
 
 

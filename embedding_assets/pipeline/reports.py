@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.child import sample_of_database
 from embedding_assets.chroma.reports import Examination
-from embedding_assets.chroma.sample import read_sample
 from embedding_assets.errors import ObjectMissingError
 from embedding_assets.insight.charts import Point, growth_picture, health_picture, map_picture
 from embedding_assets.insight.colouring import choose_colouring
@@ -83,7 +83,7 @@ def current_report(
     Raises:
         StoreError: the store did not answer, or refuses.
         CorruptedError: the snapshot is not what its manifest says.
-        UnknownFormatError: its files are of another version of chromadb than the direct readers know.
+        UnreadableError: it cannot be read just now.
     """
     commit = head(store, spec.name)
     if commit is None or commit.version is None:
@@ -148,7 +148,7 @@ def make_report(
 
     Args:
         store, spec, commit, manifest: the snapshot.
-        folder: a copy of it on the disk, which is only read.
+        folder: a copy of it on the disk, of the caller's own.
         examined: what an examination of all of it found, where there was one.
         log: told of pictures that could not be drawn.
     """
@@ -194,7 +194,7 @@ def _sample(folder: Path, manifest: Manifest) -> tuple[int, RecordBatch]:
     seed, count, samples = int(manifest.digest[:8], 16), 0, []
     for part in manifest.databases:
         most = max(1, round(SAMPLE * part.count / manifest.count))
-        found, sample = read_sample(folder / part.shard, manifest.collection, most, seed=seed)
+        found, sample = sample_of_database(folder / part.shard, manifest.database, most, seed)
         count += found
         samples.append(sample)
     return count, RecordBatch.joined(samples)

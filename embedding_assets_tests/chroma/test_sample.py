@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from embedding_assets.chroma import child
 from embedding_assets.chroma.read import read_records
 from embedding_assets.chroma.sample import read_sample
+from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.records import RecordBatch
 from embedding_assets_tests.chroma.databases import NAME, Setup, apply, client, joined, new_collection
 from embedding_assets_tests.making import make_records, numbered
@@ -69,3 +72,15 @@ def test_a_sample_is_read_without_a_write(database: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in database.rglob("*")}
     read_sample(database, NAME, 50, 0)
     assert {path: path.stat().st_mtime_ns for path in database.rglob("*")} == before
+
+
+def test_where_the_format_is_not_known_chromadb_itself_is_asked(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(database, copy)
+    monkeypatch.setattr(child, "known_format", lambda folder: False)
+    every = by_id(joined(read_records(database, NAME)))
+    count, sample = child.sample_of_database(copy, DatabaseSpec(NAME, 8, "cosine"), 40, seed=3)
+    assert (count, len(sample)) == (250, 40)
+    assert by_id(sample).items() <= every.items()

@@ -14,6 +14,10 @@ class Advice(NamedTuple):
     to_do: str
 
 
+_STALE = Advice(
+    "It is looked at every hour; a compaction of something new ends it.",
+    "See with `embedding-assets status` where it waits: do sensors run, do documents arrive, do batches finish?",
+)
 _CHECKS: dict[tuple[str, Severity], Advice] = {
     ("results_are_complete", "ERROR"): Advice(
         "The cell's next run polls its batches again.",
@@ -40,6 +44,16 @@ _CHECKS: dict[tuple[str, Severity], Advice] = {
         "Nothing was moved; the next audit looks again.",
         "If it stays, see the reason on the check's page: the store or a declaration is in the way.",
     ),
+    ("vectors_are_sound", "ERROR"): Advice(
+        "Nothing: the snapshot holds what came back.",
+        "Find the records' batch by `ea:batch`, correct the documents or the model, and let them be embedded again.",
+    ),
+    ("centroid_is_steady", "WARN"): Advice(
+        "Nothing: the snapshot is whole, and readers have it.",
+        "Compare the maps of the two versions; did other texts come in, or did the model change behind its name?",
+    ),
+    ("snapshot_is_fresh", "WARN"): _STALE,
+    ("snapshot_is_fresh", "ERROR"): _STALE,
 }
 _ANY_CHECK = Advice(
     "It is evaluated again by the next run that makes or audits this partition.",
