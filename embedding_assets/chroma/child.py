@@ -192,7 +192,7 @@ def ids_of_database(folder: Path, collection: str) -> list[str]:
 
 
 def sample_of_database(folder: Path, spec: DatabaseSpec, most: int, seed: int) -> tuple[int, RecordBatch]:
-    """`sample.read_sample` where the format is known, else a sample of all records, read by chromadb in a child process.
+    """`sample.read_sample` where the format is known, else a sample of all records, read by chromadb in a child.
 
     Args:
         folder: the database; a copy of the caller's own, because chromadb may change files when it opens them.
