@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime, timezone
 from typing import Annotated, Any
 
 import orjson
@@ -12,12 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from embedding_assets.alerts.channels import Channel, channels_of
-from embedding_assets.alerts.delivery import send_test, waiting_for
-from embedding_assets.alerts.message import Change
-from embedding_assets.alerts.outbox import Contents, Outbox, scopes
-from embedding_assets.alerts.standing import failing, standing
-from embedding_assets.alerts.text import title_of
+from embedding_assets.alerts.channels import channels_of
+from embedding_assets.alerts.delivery import send_test
+from embedding_assets.alerts.listing import failures, messages
+from embedding_assets.alerts.outbox import Outbox, scopes
 from embedding_assets.cli.options import Env, Json, deployment
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.settings import CHANNELS_VARIABLE, load_settings
@@ -41,9 +38,9 @@ def register(app: typer.Typer) -> None:
         with deployment(environment) as found:
             channels, _ = channels_of(found.settings.alerts.channels, os.environ)
             sets = {scope: Outbox(found.store, scope).read() for scope in scopes(found.store)}
-        rows = [row for scope, contents in sets.items() for row in _messages(scope, contents, channels)]
+        rows = [row for scope, contents in sets.items() for row in messages(scope, contents, channels)]
         rows = sorted(rows, key=lambda row: str(row["at"]))[-last:]
-        wrong = [_failure(scope, one) for scope, c in sets.items() for one in failing(standing(c.messages.values()))]
+        wrong = [row for scope, contents in sets.items() for row in failures(scope, contents)]
         if as_json:
             told = {"failing": wrong} if failing_only else {"failing": wrong, "messages": rows}
             typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
@@ -71,33 +68,6 @@ def register(app: typer.Typer) -> None:
             sys.exit(1)
 
 
-def _messages(scope: str, contents: Contents, channels: list[Channel]) -> list[dict[str, Any]]:
-    waits = {channel.label: set(waiting_for(contents, channel, channels)) for channel in channels}
-    return [
-        {
-            "at": _time(message.made_at),
-            "set": scope,
-            "id": message.id,
-            "title": title_of(message),
-            "waits for": ", ".join(label for label, ids in waits.items() if message.id in ids),
-        }
-        for message in contents.messages.values()
-    ]
-
-
-def _failure(scope: str, change: Change) -> dict[str, Any]:
-    where = f" [{change.partition.replace('|', ' ')}]" if change.partition else ""
-    return {
-        "since": _time(change.since or change.at),
-        "set": scope,
-        "what": f"{change.kind} {change.name}{f' of {change.asset}' if change.asset else ''}{where}",
-        "severity": change.severity,
-        "found": change.found,
-        "by_itself": change.by_itself,
-        "to_do": change.to_do,
-    }
-
-
 def _print(console: Console, title: str, rows: list[dict[str, Any]], columns: list[str]) -> None:
     if not rows:
         console.print(f"{title}: none")
@@ -108,7 +78,3 @@ def _print(console: Console, title: str, rows: list[dict[str, Any]], columns: li
     for row in rows:
         table.add_row(*(str(row[column]).replace("[", r"\[") for column in columns))
     console.print(table)
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

@@ -54,10 +54,16 @@ def register(app: typer.Typer) -> None:
         command = [sys.executable, "-m", "dagster", "dev", "-m", "embedding_assets.definitions"]
         # Whoever ends this process ends what it started: a service manager sends SIGTERM, a terminal SIGINT.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # A shell that starts it in the background has SIGINT ignored, which the server would inherit and never end by.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with place.service() as base_url:
             process = subprocess.Popen(
                 [*command, "-h", "127.0.0.1", "-p", str(port)],
-                env={**os.environ, **place.variables(base_url)},
+                env={
+                    "EMBEDDING_ASSETS_UI": f"http://127.0.0.1:{port}",  # where alerts link to
+                    **os.environ,
+                    **place.variables(base_url),
+                },
                 start_new_session=True,
             )
             try:

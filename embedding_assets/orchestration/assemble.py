@@ -11,6 +11,7 @@ from dagster_aws.s3 import S3Resource
 
 from embedding_assets.alerts.delivery import PER_HOUR
 from embedding_assets.catalog import Catalog
+from embedding_assets.orchestration.alert_jobs import build_alert_jobs
 from embedding_assets.orchestration.alerts.own import Own
 from embedding_assets.orchestration.assets.deltas import build_deltas
 from embedding_assets.orchestration.assets.requests import build_embedding_requests
@@ -74,6 +75,7 @@ def build_definitions(
         *build_jobs(catalog, names),
         build_audit(catalog, names),
         *build_look_jobs(catalog, names),
+        *build_alert_jobs(names),
         *build_freshness_job(catalog, names),
         *build_upkeep_jobs(catalog, names),
     ]

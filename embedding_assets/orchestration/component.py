@@ -1,6 +1,7 @@
 """A set of collections as a Dagster component: declared in YAML, inside somebody else's project."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of the fields as objects.
+import os
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -11,10 +12,11 @@ from dagster.components import Scaffolder, ScaffoldRequest
 from dagster_aws.s3 import S3Resource
 from pydantic import BaseModel, Field
 
+from embedding_assets.alerts.delivery import PER_HOUR
 from embedding_assets.catalog import Catalog, CollectionSpec, load_catalog, parse_catalog
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.orchestration.assemble import build_definitions
-from embedding_assets.orchestration.resources import ApiResource, StoreResource
+from embedding_assets.orchestration.resources import AlertsResource, ApiResource, StoreResource
 from embedding_assets.orchestration.yaml_schema import yaml_model
 
 _EXAMPLE = """\
@@ -51,6 +53,17 @@ class ApiAttributes(dg.Model):
     )
 
 
+class AlertsAttributes(dg.Model):
+    """Where alerts of failures and recoveries go."""
+
+    channels_variable: str = Field(
+        default="EMBEDDING_ASSETS_ALERTS",
+        description="Name of the environment variable that holds the channels' URLs, which hold secrets.",
+    )
+    ui_url: str | None = Field(default=None, description="Address of the Dagster UI; messages link to it.")
+    per_hour: int = Field(default=PER_HOUR, description="So many messages a channel gets in an hour at most.")
+
+
 # `name` is the key above it.
 CollectionAttributes: type[BaseModel] = yaml_model(CollectionSpec, frozenset({"name"}))
 
@@ -72,6 +85,10 @@ def _store(context: dg.ResolutionContext, given: Any) -> StoreAttributes:
 
 def _api(context: dg.ResolutionContext, given: Any) -> ApiAttributes:
     return ApiAttributes.model_validate(_filled_in(context, given))
+
+
+def _alerts(context: dg.ResolutionContext, given: Any) -> AlertsAttributes:
+    return AlertsAttributes.model_validate(_filled_in(context, given))
 
 
 class _EmbeddingCollectionsScaffolder(Scaffolder):
@@ -145,6 +162,14 @@ class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
             description="How to reach the embedding API. Unless given, the project's resource `api`.",
         ),
     ] = None
+    alerts: Annotated[
+        AlertsAttributes | None,
+        dg.Resolver(
+            _alerts,
+            model_field_type=AlertsAttributes,
+            description="Where alerts go. Unless given, to the channels of EMBEDDING_ASSETS_ALERTS.",
+        ),
+    ] = None
     sensors_running: Annotated[
         bool,
         dg.Resolver.default(description="Whether sensors and audit run as soon as the project is loaded."),
@@ -196,4 +221,9 @@ class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
             # By name, so that Dagster shows the variable and not what is in it.
             key = dg.EnvVar(self.api.api_key_variable)
             found["api"] = ApiResource(base_url=self.api.base_url, api_key=key)
+        if self.alerts:
+            told = self.alerts
+            # A variable that is not set means that there is no channel, as everywhere.
+            channels = dg.EnvVar(told.channels_variable) if os.environ.get(told.channels_variable) else ""
+            found["alerts"] = AlertsResource(channels=channels, ui_url=told.ui_url, per_hour=told.per_hour)
         return found

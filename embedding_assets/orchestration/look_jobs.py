@@ -16,6 +16,7 @@ from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.pipeline import upkeep
 from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.reports import current_report
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.store.objects import ObjectStore
 
@@ -28,6 +29,14 @@ def _status(store: ObjectStore, spec: CollectionSpec, form: forms.LookForm, scra
         {"fact": str(key), "value": str(value)} for key, value in stands.items() if key != "collection"
     )
     return Findings(spec.name, rows, f"{stands['records']} records in the snapshot")
+
+
+def _report(store: ObjectStore, spec: CollectionSpec, form: forms.LookForm, scratch: Path) -> Findings:
+    made = current_report(store, spec, scratch)
+    if made is None:
+        return Findings(spec.name, (), "there is no snapshot yet")
+    version = made.statistics.version
+    return Findings(spec.name, ({"name": made.page, "version": version},), f"the report of {version}: {made.page}")
 
 
 _COMMANDS: Sequence[tuple[str, type[forms.LookForm], str, Look]] = (
@@ -63,6 +72,12 @@ _COMMANDS: Sequence[tuple[str, type[forms.LookForm], str, Look]] = (
         lambda s, spec, c, tmp: upkeep.verify_deltas(s, spec, level_of(c.level), tmp, pasted(c.ids)),
     ),
     (
+        "report",
+        forms.LookForm,
+        "Where the report of the current snapshot is (its map, growth, health and numbers); made if it is not there.",
+        _report,
+    ),
+    (
         "quarantine_list",
         forms.LookForm,
         "What was moved aside, why, and which batches were in it.",
@@ -91,14 +106,14 @@ def _job(
     body.__annotations__["config"] = form
     op = dg.op(
         name=names.of(name),
-        description=f"{description} Changes nothing.",
+        description=f"{description} Changes no data.",
         out={},
         required_resource_keys={names.store},
     )(body)
 
     @dg.job(
         name=names.of(f"upkeep_{name}"),
-        description=f"{description} Changes nothing.",
+        description=f"{description} Changes no data.",
         executor_def=dg.in_process_executor,
     )
     def upkeep_look() -> None:

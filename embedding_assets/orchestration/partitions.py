@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from embedding_assets.catalog import Catalog
+from embedding_assets.errors import ConfigurationError
 
 COLLECTION, DAY = "collection", "day"
 
@@ -19,6 +20,18 @@ def cell_partitions(catalog: Catalog) -> dg.MultiPartitionsDefinition:
     # Without end_offset=1 today's key does not exist until tomorrow.
     days = dg.DailyPartitionsDefinition(start_date=str(catalog.start), timezone="UTC", end_offset=1)
     return dg.MultiPartitionsDefinition({COLLECTION: collection_partitions(catalog), DAY: days})
+
+
+def partition_of(context: dg.AssetCheckExecutionContext) -> str:
+    """The partition that a check is executed for; the button `Execute all` of the UI launches it for none."""
+    if not context.has_partition_key:
+        raise ConfigurationError(
+            "this execution of the check",
+            "is for no partition, so that it is not known what to look at",
+            "Materialize the partition that you mean, which checks it; or launch the job `audit`, which checks all.",
+        )
+    key: str = context.partition_key
+    return key
 
 
 def cell_key(collection: str, day: str) -> dg.MultiPartitionKey:

@@ -157,7 +157,7 @@ def test_a_set_may_take_collections_file_store_and_api_of_the_project(project: P
         "    return dg.Definitions(resources={'store': StoreResource(url='memory://'), 'api': ApiResource()})\n"
     )
     found = project.load()
-    assert set(found.resources or {}) == {"store", "api"}
+    assert set(found.resources or {}) == {"store", "api", "receipts_alerts"}
     partitions = found.resolve_asset_graph().get(dg.AssetKey(["receipts", "snapshots"])).partitions_def
     assert partitions is not None
     assert list(partitions.get_partition_keys()) == ["notes"]
@@ -169,7 +169,8 @@ def test_two_sets_may_stand_in_one_file(project: Project) -> None:
         project.file.read_text() + "---\n" + yaml.safe_dump({"type": TYPE, "attributes": other}, sort_keys=False)
     )
     found = project.load()
-    assert {"receipts_store", "notes_store", "receipts_api", "notes_api"} == set(found.resources or {})
+    kinds = ("store", "api", "alerts")
+    assert {f"{prefix}_{kind}" for prefix in ("receipts", "notes") for kind in kinds} == set(found.resources or {})
 
 
 def _misspell(declared: dict[str, Any]) -> dict[str, Any]:
@@ -199,10 +200,15 @@ def test_what_is_wrong_in_the_yaml_is_named_with_what_would_be_right(
     assert all(word in said for word in words), said
 
 
-def test_a_key_of_the_api_is_shown_by_its_variables_name_alone(project: Project, sandbox: Sandbox) -> None:
-    project.declare(api={"api_key_variable": "SHOP_KEY"})
-    assert "SHOP_KEY" in str(project.load().resources)
-    assert sandbox.api_key not in str(project.load().resources)
+def test_secrets_are_shown_by_their_variables_names_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_KEY", "sk-the-shop")
+    monkeypatch.setenv("SHOP_ALERTS", "json://user:hunter2@127.0.0.1:9")
+    project.declare(api={"api_key_variable": "SHOP_KEY"}, alerts={"channels_variable": "SHOP_ALERTS"})
+    shown = str(project.load().resources)
+    assert "SHOP_KEY" in shown
+    assert "SHOP_ALERTS" in shown
+    assert "sk-the-shop" not in shown
+    assert "hunter2" not in shown
 
 
 def test_scaffolding_writes_a_file_that_is_valid(project: Project) -> None:

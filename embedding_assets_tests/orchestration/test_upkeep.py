@@ -24,6 +24,7 @@ from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import contents, flip, receipt_lines
 from embedding_assets_tests.orchestration.deployment import Deployment, metadata, plain, trouble
+from embedding_assets_tests.receivers import webhook
 
 pytestmark = [pytest.mark.dagster, pytest.mark.service]
 
@@ -43,6 +44,7 @@ LOOKS = [
     "deltas_list",
     "deltas_verify",
     "quarantine_list",
+    "report",
 ]
 JOBS = [
     "repair",
@@ -180,6 +182,9 @@ def test_every_command_of_the_command_line_is_a_job(complete: Deployment) -> Non
 
 @pytest.mark.parametrize("name", LOOKS)
 def test_a_look_changes_nothing_and_leaves_a_table_in_the_assets_history(complete: Deployment, name: str) -> None:
+    if name == "report":
+        assert launch(complete, "upkeep_report").success  # the first one makes it
+    complete.results.clear()
     before = contents(complete.cell.store)
     result = launch(complete, f"upkeep_{name}", {"collections": [f" {complete.cell.spec.name},\n"]})
     assert result.success, trouble(result)
@@ -198,6 +203,24 @@ def test_a_look_that_finds_corruption_fails_after_it_told_all(complete: Deployme
     assert delta.id in trouble(result)
     (observed,) = observations(result)
     assert {row["name"]: row["verdict"] for row in plain(observed.metadata)["done"]}[delta.id] == "corrupted"
+
+
+def test_alerts_are_listed_and_channels_are_tested(complete: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launch(complete, "upkeep_alerts_list").success
+    with webhook() as hook:
+        monkeypatch.setenv("EMBEDDING_ASSETS_ALERTS", hook.url)
+        result = complete.definitions.resolve_job_def("upkeep_alerts_test").execute_in_process(
+            instance=complete.instance
+        )
+        assert result.success
+        (title,) = hook.titles
+        assert "test" in title
+        hook.status = 500
+        refused = complete.definitions.resolve_job_def("upkeep_alerts_test").execute_in_process(
+            instance=complete.instance, raise_on_error=False
+        )
+        assert "1 of 1 channels" in trouble(refused)
+        assert "hunter2" not in trouble(refused)
 
 
 def test_an_option_that_the_form_does_not_offer_is_refused_before_the_run(complete: Deployment) -> None:

@@ -5,7 +5,7 @@ import dagster as dg
 
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.partitions import cell_of, cell_partitions
+from embedding_assets.orchestration.partitions import cell_of, cell_partitions, partition_of
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.proofs import prove_deltas
 
@@ -22,7 +22,7 @@ def build_deltas_are_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDefi
     )
     def deltas_are_whole(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         """Every file of every delta is in the store as its manifest says, and every landed batch is in a delta."""
-        collection, day = cell_of(context.partition_key)
+        collection, day = cell_of(partition_of(context))
         proof = prove_deltas(names.store_in(context).open(), catalog.get(collection), day)
         damaged = [delta for delta in proof.deltas if delta.problem]
         if damaged:

@@ -9,7 +9,7 @@ from embedding_assets.batches.balance import balance
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.checks.judgements import check_result
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.partitions import cell_of, cell_partitions
+from embedding_assets.orchestration.partitions import cell_of, cell_partitions, partition_of
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.quality import REJECTS, judge_rejects
 
@@ -43,7 +43,7 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
         required_resource_keys={names.store},
     )
     def check_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        collection, day = cell_of(context.partition_key)
+        collection, day = cell_of(partition_of(context))
         spec = catalog.get(collection)
         books = balance(names.store_in(context).open(), spec, day)
         yield check_result(judge_rejects(books.requested, books.rejected, spec), asset)

@@ -8,7 +8,7 @@ import dagster as dg
 
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.partitions import collection_partitions
+from embedding_assets.orchestration.partitions import collection_partitions, partition_of
 from embedding_assets.pipeline.proofs import prove_snapshot
 
 _NAMED = 20
@@ -25,7 +25,7 @@ def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDef
     )
     def snapshot_is_whole(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         """The current snapshot opens, reads back as its manifest says, and holds every id that was ever accepted."""
-        spec = catalog.get(context.partition_key)
+        spec = catalog.get(partition_of(context))
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             proof = prove_snapshot(names.store_in(context).open(), spec, Path(scratch))
         if proof.problems:

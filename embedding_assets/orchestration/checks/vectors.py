@@ -11,7 +11,7 @@ from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import EmbeddingAssetsError
 from embedding_assets.orchestration.checks.judgements import check_result
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.partitions import collection_partitions
+from embedding_assets.orchestration.partitions import collection_partitions, partition_of
 from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.pipeline.quality import CHECKS, FRESH, Judgement, judge_freshness, judge_vectors
 from embedding_assets.pipeline.reports import current_statistics, read_statistics
@@ -33,7 +33,7 @@ def build_vector_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
         required_resource_keys={names.store},
     )
     def snapshot_quality(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        spec, store = catalog.get(context.partition_key), names.store_in(context)
+        spec, store = catalog.get(partition_of(context)), names.store_in(context)
         judged = _judge_vectors(store, spec)
         if FRESH in asked:
             judged.append(_judge_freshness(store, spec))
