@@ -11,6 +11,7 @@ from embedding_assets.batches.position import Cell
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.pipeline.cells import landings_without_delta
+from embedding_assets.records import slices
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
@@ -18,23 +19,32 @@ from embedding_assets.vectorstore.manifest import Manifest, load_manifest
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets.vectorstore.transfer import at_once
 
+_LANDINGS = 50  # read at a time
+
 
 def undelivered(store: ObjectStore, names: CellNames) -> list[str]:
-    """Ids of a cell's landings whose records no delta holds; one listing where nothing is new to this process."""
+    """Ids of a cell's landings whose records no delta holds; one listing where nothing is new to this process.
+
+    Where there are very many, some without a record may be among them.
+    """
     if not names.landed:
         return []
     refs = list_deltas(store, names.collection, names.day)
     deltas = [manifest for manifest in at_once(lambda ref: _delta(store, ref), refs) if manifest is not None]
     held = {(layout.part(entry.batch_id), entry.landing_id) for delta in deltas for entry in delta.batches}
     # By names alone first: reading hundreds of landings at every look would be too dear.
-    rest = [item for item in names.landed.items() if item not in held]
-    landings = at_once(lambda item: _landing(store, names.collection, names.day, *item), rest)
-    if None in landings:  # damaged: an older one of the same batch may count
-        return [
-            one.landing_id
-            for one in landings_without_delta(newest_landings(store, names.collection, names.day), deltas)
-        ]
-    return [one.landing_id for one in landings if one is not None and one.accepted]
+    rest = sorted(item for item in names.landed.items() if item not in held)
+    found: list[str] = []
+    for part in slices(len(rest), _LANDINGS):
+        landings = at_once(lambda item: _landing(store, names.collection, names.day, *item), rest[part])
+        if None in landings:  # damaged: an older one of the same batch may count
+            every = newest_landings(store, names.collection, names.day)
+            return [one.landing_id for one in landings_without_delta(every, deltas)]
+        found += [one.landing_id for one in landings if one is not None and one.accepted]
+        if found:
+            # That is enough to ask for a run; whether the others hold records, the run sees for itself.
+            return [*found, *(landing_id for _, landing_id in rest[part.stop :])]
+    return []
 
 
 def quarantined_state(store: ObjectStore, catalog: Catalog) -> str:
