@@ -14,6 +14,7 @@ import numpy.typing as npt
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
 _AXES = 50  # principal axes that the neighbours are looked for in; what lies beyond them is mostly noise
+_SPARE, _ITERATIONS = 10, 4
 _NEIGHBOURS = 12
 _ROUNDS = 200
 _PUSHED_OFF = 96  # points that all others are pushed off in one round, chosen anew in each
@@ -24,12 +25,20 @@ _STEP, _LONGEST = 0.5, 2.0
 
 
 def principal_axes(vectors: npt.NDArray[np.floating], axes: int) -> Matrix:
-    """Coordinates along the axes of greatest variance, shape (n, at most `axes`), the greatest first."""
-    centred = np.asarray(vectors, dtype=np.float64) - np.mean(vectors, axis=0, dtype=np.float64)
-    few = len(centred) < centred.shape[1]
-    values, found = np.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
-    order = np.argsort(values)[::-1][: min(axes, len(values))]
-    coordinates = found[:, order] * np.sqrt(np.maximum(values[order], 0)) if few else centred @ found[:, order]
+    """Coordinates along the axes of greatest variance, shape (n, at most `axes`), the greatest first.
+
+    By subspace iteration from a random start (Halko, Martinsson and Tropp 2011, arXiv:0909.4061): of thousands of
+    dimensions only a few axes are wanted.
+    """
+    centred = np.asarray(vectors, dtype=np.float32) - np.mean(vectors, axis=0, dtype=np.float64).astype(np.float32)
+    wanted = min(axes, *centred.shape)
+    start = np.random.default_rng(0).standard_normal((centred.shape[1], min(wanted + _SPARE, centred.shape[1])))
+    basis = start.astype(np.float32)
+    for _ in range(_ITERATIONS):
+        basis = np.linalg.qr(centred.T @ (centred @ np.linalg.qr(basis)[0]))[0]
+    projected = (centred @ basis).astype(np.float64)
+    values, turn = np.linalg.eigh(projected.T @ projected)
+    coordinates = projected @ turn[:, np.argsort(values)[::-1][:wanted]]
     # The sign of an axis is arbitrary: fixed by its longest coordinate, so that equal data gives equal maps.
     signs = np.sign(np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None, :], axis=0))
     return np.asarray(coordinates * np.where(signs == 0, 1, signs))
@@ -56,7 +65,11 @@ def project(vectors: npt.NDArray[np.floating], seed: int = 0) -> Matrix:
     """
     if not len(vectors):
         return np.zeros((0, 2))
-    distinct, which = np.unique(np.asarray(vectors, dtype=np.float32), axis=0, return_inverse=True)
+    # By their bytes: to sort thousands of long rows takes seconds.
+    known: dict[bytes, int] = {}
+    rows = np.ascontiguousarray(vectors, dtype=np.float32) + np.float32(0)  # -0 becomes 0
+    which = np.asarray([known.setdefault(row.tobytes(), len(known)) for row in rows])
+    distinct = rows[np.unique(which, return_index=True)[1]]
     points = principal_axes(distinct, _AXES)
     if len(distinct) <= 3 or points.shape[1] < 2:
         places = np.zeros((len(distinct), 2))
@@ -64,7 +77,7 @@ def project(vectors: npt.NDArray[np.floating], seed: int = 0) -> Matrix:
     else:
         places = _relaxed(points, np.random.default_rng(seed))
     places -= (places.min(axis=0) + places.max(axis=0)) / 2
-    return np.asarray((places / max(np.abs(places).max(), 1e-12))[which.ravel()])
+    return np.asarray((places / max(np.abs(places).max(), 1e-12))[which])
 
 
 def _relaxed(points: Matrix, rng: np.random.Generator) -> Matrix:

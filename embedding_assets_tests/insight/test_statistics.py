@@ -53,7 +53,7 @@ def test_broken_zero_and_textless_records_are_counted_and_change_nothing_else() 
 def test_equal_and_nearly_equal_vectors_are_told_apart() -> None:
     vectors = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
     sample = replace(cloud(40), embeddings=vectors)
-    near = vectors[:4] * np.float32(2) + np.float32(1e-2)
+    near = vectors[:4] * np.float32(2) + np.float32(0.1)
     vectors = np.vstack([vectors, vectors[:10], near])
     twice = [*range(40), *range(10), *range(4)]
     found = numbers(replace(sample.take(twice), embeddings=vectors))
