@@ -121,6 +121,23 @@ def _both_damaged(world: World) -> None:
     _damage(world, _current(world))
 
 
+def _in_shards(world: World, shards: int, prepare: Callable[[World], None]) -> None:
+    world.spec = world.spec.model_copy(update={"shards": shards})
+    prepare(world)
+
+
+def _divided(world: World, before: int, after: int) -> None:
+    """Another number of shards is declared, and there is something to compact."""
+    _in_shards(world, before, _grown)
+    world.spec = world.spec.model_copy(update={"shards": after})
+
+
+def _rolled_back(world: World) -> None:
+    """To a version that lacks a delta whose mark is gone."""
+    _two_versions(world)
+    operations.rollback_snapshot(world.store, world.spec, world.names["older"], run_id=RUN_ID).execute()
+
+
 def _garbage_in_the_log(world: World) -> None:
     _grown(world)
     world.store.replace(layout.commit_log(world.spec.name, 2), b"\xff{garbage")
@@ -210,6 +227,11 @@ CASES = [
     Case("deltas", _landed, World.build),
     Case("snapshots, the first", _built, World.compact),
     Case("snapshots, the next", _grown, World.compact),
+    Case("snapshots, of two shards", lambda world: _in_shards(world, 2, _grown), World.compact),
+    Case("snapshots, two shards more", lambda world: _divided(world, 2, 4), World.compact),
+    Case("snapshots, of one shard again", lambda world: _divided(world, 2, 1), World.compact),
+    Case("compaction, damaged shard", lambda world: _in_shards(world, 2, _damaged_snapshot), World.compact),
+    Case("compaction, after a rollback", _rolled_back, World.compact),
     Case("compaction, damaged delta", _damaged_delta, World.compact),
     Case("compaction, damaged snapshot", _damaged_snapshot, World.compact, again=World.compact),
     Case("compaction, no good snapshot", _damaged_only_snapshot, World.compact),

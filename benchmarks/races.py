@@ -1,10 +1,11 @@
 """Many writers and readers at once on one collection: what is committed counts, and a reader sees exactly that.
 
-    python benchmarks/races.py [--store folder|s3] [--seconds N] [--seed N]
+    python benchmarks/races.py [--store folder|s3] [--seconds N] [--seed N] [--shards N ...]
 
 Processes of several threads each build deltas (some of batches that have a delta already, some that contest a record),
-compact, prune, damage a delta or the current snapshot and repair, and read, all on the same collection. Every read must
-be exactly one committed version, to the last record. When the time is up the pipeline's own work is done once more, and
+compact, prune, damage a delta or the current snapshot and repair, and read, all on the same collection and with the
+same cache of copies; with `--shards`, each compaction makes as many as one of these numbers says. Every read must be
+exactly one committed version, to the last record. When the time is up the pipeline's own work is done once more, and
 every record of a landed batch must be in the snapshot, those that are contested as the last submitted batch has them.
 
 The last line is `races: N writers, N commits, N lost, N reader errors`; the exit code is 1 if something was lost, a
@@ -78,6 +79,7 @@ class Actor:
     seen: Counter[str]
     errors: list[str]
     landed: list[dict[str, Any]]
+    shards: list[int]
 
     def scratch(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
@@ -109,12 +111,16 @@ def deliver(store: ObjectStore, batch: dict[str, Any], folder: Path) -> None:
 def compact_once(actor: Actor) -> None:
     """Compact; five lost races in a row are nobody's fault."""
     try:
-        done = compact(actor.store, SPEC, run_id=actor.name, scratch=actor.scratch())
+        spec = SPEC.model_copy(update={"shards": actor.random.choice(actor.shards)})
+        cache = actor.folder.parent / "cache"
+        done = compact(actor.store, spec, run_id=actor.name, scratch=actor.scratch(), cache_folder=cache)
     except CommitConflictError:
         actor.seen["gave up after five lost races"] += 1
         return
     actor.seen["compactions"] += done is not None and done.merged is not None
     actor.seen["lost races"] += done.lost_races if done else 0
+    if done and done.merged and done.manifest:
+        actor.seen[f"snapshots of {len(done.manifest.parts)} shards"] += 1
     actor.seen["healed by compaction"] += len(done.damages) if done else 0
 
 
@@ -165,7 +171,7 @@ def reader(actor: Actor) -> Callable[[Actor], None]:
         commit = load_commit(actor.store, SPEC.name, layout.generation_of(manifest.id) or 0)
         if commit is None or commit.version != manifest.id:
             raise AssertionError(f"{manifest.id} was never committed")
-        digest = digest_of(read_pages(lines._handle))
+        digest = digest_of(page for shard in lines._opened for page in read_pages(shard.handle))
         if (lines.count(), digest.count, digest.hex()) != (manifest.count, manifest.count, manifest.digest):
             raise AssertionError(f"{manifest.id} holds {manifest.count} records; read were {lines.count()}, others")
         actor.seen["reads"] += 1
@@ -185,7 +191,16 @@ def act(actor: Actor, role: str) -> None:
             actor.errors.append(f"{actor.name}: {traceback.format_exc(limit=-6)}")
 
 
-def process(number: int, url: str, s3: S3Settings | None, folder: Path, seconds: float, seed: int, start: Any) -> None:
+def process(
+    number: int,
+    url: str,
+    s3: S3Settings | None,
+    folder: Path,
+    seconds: float,
+    seed: int,
+    shards: list[int],
+    start: Any,
+) -> None:
     """One process: its threads, and what they have seen as a file."""
     warnings.simplefilter("ignore", DamagedSnapshotWarning)
     store = open_store(url, s3)
@@ -196,7 +211,7 @@ def process(number: int, url: str, s3: S3Settings | None, folder: Path, seconds:
         name = f"{role}-{number}{position}"
         (folder / f"{number}" / name).mkdir(parents=True)
         rng = random.Random(f"{seed} {name}")
-        actors.append(Actor(name, url, store, folder / f"{number}" / name, deadline, rng, Counter(), [], []))
+        actors.append(Actor(name, url, store, folder / f"{number}" / name, deadline, rng, Counter(), [], [], shards))
     threads = [
         threading.Thread(target=act, args=(actor, role)) for actor, role in zip(actors, PROCESSES[number], strict=True)
     ]
@@ -235,7 +250,9 @@ def lost_records(store: ObjectStore, url: str, batches: list[dict[str, Any]], fo
     return [i for i, batch in wanted.items() if held.get(i) != (batch, f"{batch} {i}")] + sorted(held.keys() - wanted)
 
 
-def race(kind: str, url: str, s3: S3Settings | None, folder: Path, seconds: float, seed: int) -> Counter[str]:
+def race(
+    kind: str, url: str, s3: S3Settings | None, folder: Path, seconds: float, seed: int, shards: list[int]
+) -> Counter[str]:
     """One race on a store of its own."""
     folder.mkdir()
     store = open_store(url, s3)
@@ -245,7 +262,8 @@ def race(kind: str, url: str, s3: S3Settings | None, folder: Path, seconds: floa
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(len(PROCESSES))
     children = [
-        context.Process(target=process, args=(n, url, s3, folder, seconds, seed, start)) for n in range(len(PROCESSES))
+        context.Process(target=process, args=(n, url, s3, folder, seconds, seed, shards, start))
+        for n in range(len(PROCESSES))
     ]
     for child in children:
         child.start()
@@ -288,12 +306,13 @@ def main() -> None:
     parser.add_argument("--store", choices=["folder", "s3"], action="append", help="both unless given")
     parser.add_argument("--seconds", type=float, default=75, help="how long on each")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shards", type=int, nargs="+", default=[1])
     arguments = parser.parse_args()
     total: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="races-") as name:
         for kind in arguments.store or ["folder", "s3"]:
             with _store(kind, Path(name)) as (url, s3):
-                total += race(kind, url, s3, Path(name) / kind, arguments.seconds, arguments.seed)
+                total += race(kind, url, s3, Path(name) / kind, arguments.seconds, arguments.seed, arguments.shards)
     if total["failures"]:
         print(f"{total['failures']} failures of writers")
     print(

@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.errors import ConfigurationError
+from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.pipeline.findings import Findings, Planned, Row
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.commit import head, load_snapshot
 from embedding_assets.vectorstore.compact import compact, plan_compaction
+from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.inventory import take_inventory
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import (
@@ -37,6 +39,7 @@ from embedding_assets.vectorstore.snapshots import (
     plan_rollback,
 )
 from embedding_assets.vectorstore.verification import Level, Verdict
+from embedding_assets.vectorstore.verify import verify
 
 
 def delete_snapshots(store: ObjectStore, spec: CollectionSpec, *, timestamped: bool, run_id: str) -> Planned:
@@ -197,9 +200,9 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
     """
     found = check_collection(store, spec, level, scratch)
     inventory = take_inventory(store, spec.name)
-    places: dict[str, tuple[EntryKind, str]] = {
-        **{delta.name: ("delta", delta.prefix) for delta in inventory.deltas},
-        **{version.name: ("snapshot", version.prefix) for version in inventory.snapshots},
+    places: dict[str, tuple[EntryKind, str, str]] = {
+        **{delta.name: ("delta", delta.name, delta.prefix) for delta in inventory.deltas},
+        **{version.name: ("snapshot", version.name, version.prefix) for version in inventory.snapshots},
     }
     damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
     rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
@@ -209,17 +212,32 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
 
     def execute() -> Findings:
         done: list[Row] = []
-        for row in damaged:
-            kind, prefix = places[str(row["name"])]
-            verdict = Verdict("corrupted", str(row["reason"]))
-            moved = plan_quarantine(store, spec.name, kind, str(row["name"]), prefix, verdict, run_id)
+        damages = [Damage(*places[name], str(row["reason"])) for row in damaged for name in [str(row["name"])]]
+        for one in (one for whole in damages for one in _narrowed(store, spec, whole, level, scratch)):
+            verdict = Verdict("corrupted", one.reason)
+            moved = plan_quarantine(store, spec.name, one.kind, one.name, one.folder, verdict, run_id)
             report = execute_quarantine(store, moved)
             batches = ", ".join(report.batches) if report else ""
-            done.append({"action": "quarantined", "name": row["name"], "reason": row["reason"], "pending": batches})
+            done.append({"action": "quarantined", "name": one.name, "reason": one.reason, "pending": batches})
         compacted = _compacted(store, spec, run_id, scratch, every_delta=True)
         return Findings(spec.name, (*done, *compacted.rows), compacted.summary)
 
     return Planned(spec.name, tuple(rows), execute)
+
+
+def _narrowed(store: ObjectStore, spec: CollectionSpec, whole: Damage, level: Level, scratch: Path) -> Sequence[Damage]:
+    """Of the current snapshot only those shards that are damaged: the next one is made of the others."""
+    commit = head(store, spec.name)
+    if commit is None or commit.version != whole.name:
+        return [whole]
+    try:
+        manifest = load_snapshot(store, spec.name, commit)
+    except CorruptedError:
+        return [whole]
+    if not manifest.shards:
+        return [whole]
+    verdicts = [(part, verify(store, part, spec, level=level, scratch=scratch).verdict) for part in manifest.databases]
+    return [Damage.of(part, verdict.reason) for part, verdict in verdicts if verdict.kind == "corrupted"] or [whole]
 
 
 def _compacted(

@@ -31,8 +31,10 @@ from embedding_assets.vectorstore.gather import look_for_missing
 from embedding_assets.vectorstore.inventory import StoredFolder
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.marks import unmark
+from embedding_assets.vectorstore.quarantine import execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.shard import make_shard
 from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, verify_files
+from embedding_assets.vectorstore.verification import Verdict
 
 TRIES = 5  # how often a lost commit is started again
 
@@ -293,7 +295,20 @@ def finish(
         log(f"another writer committed generation {draft.generation} first; starting again from its snapshot")
         return replace(ended, lost_races=1)
     log(f"committed {manifest.id}")
+    _move_rests_aside(store, draft, ended.damages)
     return replace(ended, manifest=manifest)
+
+
+def _move_rests_aside(store: ObjectStore, draft: Draft, damages: Sequence[Damage]) -> None:
+    """What is left of versions that have lost a shard; the other shards were what the new ones were made of."""
+    for damage in damages:
+        version, _, shard = damage.name.partition(".")
+        if damage.kind == "snapshot" and shard:
+            verdict = Verdict("corrupted", f"{shard}, which is aside, too: {damage.reason}")
+            folder = layout.snapshots(draft.collection, version)
+            execute_quarantine(
+                store, plan_quarantine(store, draft.collection, "snapshot", version, folder, verdict, draft.run_id)
+            )
 
 
 def _draft(store: ObjectStore, spec: CollectionSpec, run_id: str, *, rebuild: bool, every_delta: bool) -> Draft:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.read import read_origins
+from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.pending import compaction_due
+from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.reading import Collection
 from embedding_assets.records import shard_of
 from embedding_assets.settings import Settings
@@ -174,13 +176,25 @@ def test_one_damaged_shard_is_made_again_and_the_others_stay(
     done = compacted(folder_store, tmp_path, 3)
     assert [(d.kind, d.name, d.moved) for d in done.damages] == [("snapshot", f"{second.id}.{part.shard}", True)]
     assert keys(folder_store, part.folder) == []
-    (entry,) = list_quarantine(folder_store, "lines")
-    assert entry.report is not None
-    assert entry.report.folder == part.folder
+    aside = {entry.name: entry.report for entry in list_quarantine(folder_store, "lines")}
+    assert aside.keys() == {second.id, f"{second.id}.{part.shard}"}
+    assert aside[f"{second.id}.{part.shard}"].folder == part.folder  # type: ignore[union-attr]
     wanted = dict.fromkeys(numbered(0, 20), "a") | dict.fromkeys(numbered(20, 40), "b")
     assert in_their_shards(folder_store, tmp_path) == wanted | (dict.fromkeys(numbered(35, 45), "c") if more else {})
     assert_whole(folder_store)
     assert not compaction_due(folder_store, sharded(3))
+
+
+def test_a_repair_moves_aside_only_the_damaged_shard(folder_store: ObjectStore, tmp_path: Path) -> None:
+    deliver(folder_store, tmp_path, "a", numbered(0, 30))
+    version = current(folder_store, tmp_path, 3)
+    part = version.parts[2]
+    assert part is not None
+    flip(folder_store, file_of(part, "chroma.sqlite3"))
+    done = repair(folder_store, sharded(3), level="quick", run_id="test", scratch=tmp_path).execute()
+    assert next(row["name"] for row in done.rows if row["action"] == "quarantined") == f"{version.id}.{part.shard}"
+    assert set(in_their_shards(folder_store, tmp_path)) == set(numbered(0, 30))
+    assert check_collection(folder_store, sharded(3), "quick", tmp_path).count("corrupted") == 0
 
 
 def test_a_declaration_of_another_number_makes_a_compaction_due(folder_store: ObjectStore, tmp_path: Path) -> None:
