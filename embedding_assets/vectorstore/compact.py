@@ -295,20 +295,22 @@ def finish(
         log(f"another writer committed generation {draft.generation} first; starting again from its snapshot")
         return replace(ended, lost_races=1)
     log(f"committed {manifest.id}")
-    _move_rests_aside(store, draft, ended.damages)
+    _move_rests_aside(store, draft, ended.damages, log)
     return replace(ended, manifest=manifest)
 
 
-def _move_rests_aside(store: ObjectStore, draft: Draft, damages: Sequence[Damage]) -> None:
+def _move_rests_aside(store: ObjectStore, draft: Draft, damages: Sequence[Damage], log: Log) -> None:
     """What is left of versions that have lost a shard; the other shards were what the new ones were made of."""
     for damage in damages:
         version, _, shard = damage.name.partition(".")
         if damage.kind == "snapshot" and shard:
             verdict = Verdict("corrupted", f"{shard}, which is aside, too: {damage.reason}")
             folder = layout.snapshots(draft.collection, version)
-            execute_quarantine(
-                store, plan_quarantine(store, draft.collection, "snapshot", version, folder, verdict, draft.run_id)
-            )
+            plan = plan_quarantine(store, draft.collection, "snapshot", version, folder, verdict, draft.run_id)
+            try:
+                execute_quarantine(store, plan)
+            except EmbeddingAssetsError as error:  # the new version counts already; the next audit moves it
+                log(f"what is left of {version} was not moved aside: {error}")
 
 
 def _draft(store: ObjectStore, spec: CollectionSpec, run_id: str, *, rebuild: bool, every_delta: bool) -> Draft:
