@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -82,16 +83,19 @@ def united_merge(reports: Sequence[MergeReport]) -> MergeReport | None:
     """What the merges of several shards did together; None where there were none."""
     if len(reports) < 2:
         return reports[0] if reports else None
-    applied: dict[str, int] = {}
+    applied: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
     for report in reports:
-        for label, count in report.applied.items():
-            applied[label] = applied.get(label, 0) + count
+        applied.update(report.applied)
+        seconds.update(report.seconds)  # which adds fractions as well
     return replace(
-        reports[0],
+        next((report for report in reports if report.obstacle), reports[0]),
         kept=sum(report.kept for report in reports),
         replaced=sum(report.replaced for report in reports),
         added=sum(report.added for report in reports),
-        applied=applied,
+        applied=dict(applied),
+        rebuilt=any(report.rebuilt for report in reports),
+        seconds=dict(seconds),
     )
 
 
