@@ -230,7 +230,12 @@ CASES = [
     Case("snapshots, of two shards", lambda world: _in_shards(world, 2, _grown), World.compact),
     Case("snapshots, two shards more", lambda world: _divided(world, 2, 4), World.compact),
     Case("snapshots, of one shard again", lambda world: _divided(world, 2, 1), World.compact),
-    Case("compaction, damaged shard", lambda world: _in_shards(world, 2, _damaged_snapshot), World.compact),
+    Case(
+        "compaction, damaged shard",
+        lambda world: _in_shards(world, 2, _damaged_snapshot),
+        World.compact,
+        again=World.compact,
+    ),
     Case("compaction, after a rollback", _rolled_back, World.compact),
     Case("compaction, damaged delta", _damaged_delta, World.compact),
     Case("compaction, damaged snapshot", _damaged_snapshot, World.compact, again=World.compact),

@@ -16,7 +16,8 @@ import pytest
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.adopt import adopt_folders
-from embedding_assets.vectorstore.commit import head
+from embedding_assets.vectorstore.commit import head, load_snapshot
+from embedding_assets.vectorstore.compact import begin, finish
 from embedding_assets.vectorstore.inventory import list_databases
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
@@ -28,6 +29,7 @@ from embedding_assets.vectorstore.quarantine import (
     plan_restore,
 )
 from embedding_assets.vectorstore.remove import execute_delete_deltas, plan_clean_deltas, plan_delete_deltas
+from embedding_assets.vectorstore.shard import make_shard
 from embedding_assets.vectorstore.snapshots import execute_delete_snapshots, plan_delete_snapshots
 from embedding_assets.vectorstore.transfer import verify_files
 from embedding_assets.vectorstore.verification import Verdict
@@ -127,6 +129,24 @@ def test_compaction_that_heals_a_snapshot_and_a_delta(world: ObjectStore, tmp_pa
             assert held(store, tmp_path) in (dict.fromkeys(numbered(0, 3), "a"), expected)
 
     loop.over(world, lambda store: heal(store, tmp_path), check, old_or_new)
+
+
+def test_publishing_shards_that_are_made(world: ObjectStore, tmp_path: Path, loop: Loop) -> None:
+    spec = SPEC.model_copy(update={"shards": 2})
+    deliver(world, tmp_path, "a", numbered(0, 6))
+    draft = begin(world, spec, run_id="test", scratch=tmp_path).draft
+    assert draft is not None
+    done = [make_shard(world, spec, draft, shard, scratch=tmp_path) for shard in range(2)]
+
+    def whole(store: ObjectStore) -> None:
+        assert assert_whole(store).count == 6
+        assert keys(store, "lines/waiting") == []
+
+    def all_or_nothing(store: ObjectStore) -> None:
+        if head_of(store):
+            assert load_snapshot(store, "lines", head(store, "lines")).count == 6  # type: ignore[arg-type]
+
+    loop.over(world, lambda store: finish(store, draft, done), whole, all_or_nothing)
 
 
 class _nothing:
