@@ -218,14 +218,12 @@ class ContentDigest:
 
     def add(self, records: RecordBatch) -> ContentDigest:
         """Count these records in; returns self."""
-        vectors = np.ascontiguousarray(records.embeddings, dtype="<f4")
-        for i, record_id in enumerate(records.ids):
-            head = orjson.dumps([record_id, records.documents[i], records.metadatas[i]], option=orjson.OPT_SORT_KEYS)
-            hasher = hashlib.blake2b(head, digest_size=_DIGEST_BYTES)
-            hasher.update(vectors[i].data)
-            self._sum += int.from_bytes(hasher.digest(), "big")
-        self._sum %= _DIGEST_MODULUS
-        self._count += len(records)
+        return self.add_hashes(record_hashes(records))
+
+    def add_hashes(self, hashes: Sequence[bytes]) -> ContentDigest:
+        """Count records in by their `record_hashes`; returns self."""
+        self._sum = (self._sum + sum(int.from_bytes(one, "big") for one in hashes)) % _DIGEST_MODULUS
+        self._count += len(hashes)
         return self
 
     @property
@@ -241,6 +239,19 @@ class ContentDigest:
     def hex(self) -> str:
         """The digest as 64 hexadecimal digits."""
         return f"{self._sum:0{2 * _DIGEST_BYTES}x}"
+
+
+def record_hashes(records: RecordBatch) -> list[bytes]:
+    """The hash of each record: id, document, metadata and vector, whatever the order of the metadata's keys."""
+    vectors = np.ascontiguousarray(records.embeddings, dtype="<f4")
+    rows = vectors.reshape(-1).view(np.uint8).data
+    width = 4 * vectors.shape[1]
+    hashes = []
+    for i, record in enumerate(zip(records.ids, records.documents, records.metadatas, strict=True)):
+        hasher = hashlib.blake2b(orjson.dumps(record, option=orjson.OPT_SORT_KEYS), digest_size=_DIGEST_BYTES)
+        hasher.update(rows[i * width : (i + 1) * width])
+        hashes.append(hasher.digest())
+    return hashes
 
 
 def digest_of(batches: Iterable[RecordBatch]) -> ContentDigest:

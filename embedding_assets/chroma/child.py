@@ -63,8 +63,17 @@ def merge_in_child(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], 
     Raises:
         MergeFailedError: the child failed, crashed or ran into its limit.
     """
+    return _made("merge", folder, spec, sources, records)
+
+
+def write_in_child(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], *, records: int) -> MergeReport:
+    """`write.write` in a child process; arguments and errors as those of `merge_in_child`."""
+    return _made("write", folder, spec, sources, records)
+
+
+def _made(task: str, folder: Path, spec: DatabaseSpec, sources: Sequence[Source], records: int) -> MergeReport:
     try:
-        return MergeReport(**run_task("merge", _arguments(folder, spec, sources), _limit(records)))
+        return MergeReport(**run_task(task, _arguments(folder, spec, sources), _limit(records)))
     except TaskFailedError as error:
         raise MergeFailedError(str(folder), error.reason, "It is tried again from the start.") from None
 

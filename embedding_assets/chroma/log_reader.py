@@ -42,6 +42,14 @@ def read_log(connection: sqlite3.Connection, collection: Collection, after: int)
         yield LogRow(seq, operation, record_id, bool(has_vector))
 
 
+def count_log(connection: sqlite3.Connection, collection: Collection) -> int:
+    """How many rows of the collection are in the log."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM embeddings_queue WHERE topic = ?", (collection.topic,)
+    ).fetchone()
+    return int(count)
+
+
 def log_vectors(connection: sqlite3.Connection, seqs: Sequence[int], dimension: int) -> Vectors:
     """The vectors of these log rows as they were written, shape (n, dimension), float32.
 

@@ -32,11 +32,11 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeR
         api.create(folder, spec)
     with watch("plan"):
         base = _origins_of_base(folder, spec) if has_base else {}
-        winners = _winners(base, spec, sources)
+        winners = winners_among(base, spec, sources)
         replaced = [record_id for record_id in winners if record_id in base]
         hindered = obstacle(folder, spec, sources)
     applied = {source.label: 0 for source in sources}
-    batches = _gathered(_winning_records(spec, sources, winners, applied), api.PAGE)
+    batches = _gathered(winning_records(spec, sources, winners, applied), api.PAGE)
     rebuilt = False
     if hindered:
         _merge_by_api(folder, spec, replaced, batches, watch)
@@ -87,7 +87,7 @@ def _origins_of_base(folder: Path, spec: DatabaseSpec) -> dict[str, Origin]:
     }
 
 
-def _winners(base: dict[str, Origin], spec: DatabaseSpec, sources: Sequence[Source]) -> dict[str, int]:
+def winners_among(base: dict[str, Origin], spec: DatabaseSpec, sources: Sequence[Source]) -> dict[str, int]:
     """For every id that a source takes over or brings: the index of the source that wins it."""
     best: dict[str, tuple[Origin, int]] = {}
     for index, source in enumerate(sources):
@@ -100,9 +100,10 @@ def _winners(base: dict[str, Origin], spec: DatabaseSpec, sources: Sequence[Sour
     return {record_id: index for record_id, (_, index) in best.items()}
 
 
-def _winning_records(
+def winning_records(
     spec: DatabaseSpec, sources: Sequence[Source], winners: dict[str, int], applied: dict[str, int]
 ) -> Iterator[RecordBatch]:
+    """The records that win, counted in `applied` by their source's label."""
     for index, source in enumerate(sources):
         # As they were written: a cosine index makes of them what it made of them in the source, to the last bit.
         for batch in read_source(source, spec.collection, raw=True):

@@ -47,25 +47,35 @@ def read_records(
     """
     with reading(folder) as connection:
         chosen = choose(read_collections(connection), collection)
-        reader = VectorReader(connection, folder, chosen, raw=raw)
-        count = 0
-        for ids, metadatas in _pages(connection, chosen, rows):
-            documents = [split_document(values) for values in metadatas]
-            for values in metadatas:
-                for key in values:
-                    if key.startswith("chroma:"):
-                        raise unknown_value(key)
-            count += len(ids)
-            yield RecordBatch(ids, reader.vectors(ids), documents, metadatas)
-        if count != len(reader.places):
-            raise ValueError(f"the index holds {len(reader.places)} records, SQLite {count}")
+        yield from records_of(connection, chosen, VectorReader(connection, folder, chosen, raw=raw), rows)
+
+
+def records_of(
+    connection: sqlite3.Connection, collection: Collection, vectors: VectorReader, rows: int = 5000
+) -> Iterator[RecordBatch]:
+    """As `read_records`, with what is open already; raises ValueError and sqlite3.Error for what contradicts itself."""
+    count = 0
+    for ids, metadatas in _pages(connection, collection, rows):
+        documents = [split_document(values) for values in metadatas]
+        for values in metadatas:
+            for key in values:
+                if key.startswith("chroma:"):
+                    raise unknown_value(key)
+        count += len(ids)
+        yield RecordBatch(ids, vectors.vectors(ids), documents, metadatas)
+    if count != len(vectors.places):
+        raise ValueError(f"the index holds {len(vectors.places)} records, SQLite {count}")
 
 
 def read_ids(folder: Path, collection: str | None = None) -> list[str]:
     """The ids of all records, in the order of `collection.get`; raises as `read_records`, reads no vector."""
     with reading(folder) as connection:
-        chosen = choose(read_collections(connection), collection)
-        return [record_id for ids, _ in _pages(connection, chosen, 50_000, keys=()) for record_id in ids]
+        return ids_of(connection, choose(read_collections(connection), collection))
+
+
+def ids_of(connection: sqlite3.Connection, collection: Collection) -> list[str]:
+    """As `read_ids`, with what is open already."""
+    return [record_id for ids, _ in _pages(connection, collection, 50_000, keys=()) for record_id in ids]
 
 
 def read_origins(

@@ -36,6 +36,11 @@ class MergeReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def how(self) -> str:
+        """The engine, and why it was not direct."""
+        return f"{self.engine}: {self.obstacle}" if self.obstacle else self.engine
+
+    @property
     def count(self) -> int:
         """Records in the result."""
         return self.kept + self.replaced + self.added

@@ -14,12 +14,12 @@ from pathlib import Path
 from embedding_assets.chroma.fingerprint import is_known
 from embedding_assets.chroma.hnsw_files import open_hnsw
 from embedding_assets.chroma.index_checks import check_index, reachable
+from embedding_assets.chroma.log_reader import count_log
 from embedding_assets.chroma.migrations import are_ours, check_migrations
-from embedding_assets.chroma.read import read_ids
+from embedding_assets.chroma.read import ids_of
 from embedding_assets.chroma.replay import index_of, indexed_up_to, locate_vectors
 from embedding_assets.chroma.sqlite_checks import check_file, check_log, check_records, check_tables
 from embedding_assets.chroma.sqlite_reader import Collection, UnknownFormatError, choose, connect, read_collections
-from embedding_assets.errors import CorruptedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Structure:
 
     Attributes:
         problems: the reasons why the database is damaged; none means that none was found.
+        log_only: whether it is of the known format and has one collection, with records whose log was never applied.
         known_format: False where only SQLite itself could be checked, and ChromaDB has to judge the rest.
         refusal_is_damage: whether chromadb 1.5.9 has to be able to open it; another version's it may refuse.
         records: the records that each collection holds, by name; only of those that could be counted.
@@ -37,6 +38,7 @@ class Structure:
     """
 
     problems: tuple[str, ...]
+    log_only: bool
     known_format: bool
     refusal_is_damage: bool
     records: dict[str, int]
@@ -45,10 +47,16 @@ class Structure:
     unreachable: dict[str, int]
 
 
-def check_structure(folder: Path, collection: str | None = None) -> Structure:
+def check_structure(folder: Path, collection: str | None = None, *, to_be_read: bool = False) -> Structure:
     """Check the database in this folder, and the index of this collection, or of all.
 
     Never raises for anything that the files hold; OSError only if they cannot be read.
+
+    Args:
+        folder: the database; nothing is written there.
+        collection: the name of the one to check.
+        to_be_read: whether the caller goes on to read every record. Where a log is all that there is and each of its
+            rows is a record, the rows' contents are then left to it.
     """
     report = _Report()
     try:
@@ -67,8 +75,9 @@ def check_structure(folder: Path, collection: str | None = None) -> Structure:
         if known and not report.problems:
             report.problems.extend(check_tables(connection))
             collections = read_collections(connection)
+            report.log_only = [(c.metadata_seq, c.vector_seq) for c in collections] == [(0, None)]
             for one in [choose(collections, collection)] if collection is not None else collections:
-                _check_collection(connection, folder, one, report)
+                _check_collection(connection, folder, one, report, to_be_read and report.log_only)
     except UnknownFormatError:
         known = False
     except (ValueError, sqlite3.Error, OverflowError) as error:
@@ -94,6 +103,7 @@ class _Report:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.ours = True
+        self.log_only = False
         self.records: dict[str, int] = {}
         self.unindexed: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
@@ -106,6 +116,7 @@ class _Report:
     def done(self, *, known_format: bool) -> Structure:
         return Structure(
             problems=tuple(self.problems),
+            log_only=known_format and self.log_only and any(self.records.values()),
             known_format=known_format,
             refusal_is_damage=known_format or self.ours,
             records=self.records,
@@ -115,8 +126,9 @@ class _Report:
         )
 
 
-def _check_collection(connection: sqlite3.Connection, folder: Path, collection: Collection, report: _Report) -> None:
-    report.problems.extend(check_log(connection, collection))
+def _check_collection(
+    connection: sqlite3.Connection, folder: Path, collection: Collection, report: _Report, rows_to_be_read: bool
+) -> None:
     name = collection.name
     try:
         index = index_of(folder, collection)
@@ -135,11 +147,13 @@ def _check_collection(connection: sqlite3.Connection, folder: Path, collection: 
     report.problems.extend(check_records(connection, collection, up_to))
     report.unindexed[name] = len(places.log_rows)
     try:
-        ids = read_ids(folder, name)
-    except CorruptedError as error:
-        report.with_problem(f"collection {name!r}: {error.reason}")
+        ids = ids_of(connection, collection)
+    except ValueError as error:
+        report.with_problem(f"collection {name!r}: {error}")
         return
     report.records[name] = len(ids)
+    if not (rows_to_be_read and len(ids) == count_log(connection, collection)):
+        report.problems.extend(check_log(connection, collection))
     lost = sum(record_id not in places.labels and record_id not in places.log_rows for record_id in ids)
     if lost:
         report.with_problem(f"collection {name!r}: {lost} records of SQLite are neither in the index nor in the log")

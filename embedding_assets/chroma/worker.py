@@ -26,6 +26,7 @@ from embedding_assets.chroma.sample import draw, to_json
 from embedding_assets.chroma.sources import read_source, read_source_origins
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.structure import check_sqlite
+from embedding_assets.chroma.write import write
 
 
 def main() -> None:
@@ -77,6 +78,8 @@ def _do(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
     sources = [Source.from_json(raw) for raw in arguments["sources"]]
     if task == "merge":
         return asdict(merge(folder, spec, sources))
+    if task == "write":
+        return asdict(write(folder, spec, sources))
     if task == "examine":
         return asdict(examine(folder, spec, sources))
     if task == "canary":

@@ -43,8 +43,8 @@ def run_damage(console: Console, documents: Path) -> None:
 
     console.rule("1. A delta and the current snapshot are damaged")
     delta, snapshot = _newest(store, spec)
-    _damage(store, delta, "length.bin", lambda content: content[: len(content) // 2] + bytes(len(content) // 2))
-    console.print(f"delta {delta.id}: half of length.bin is zeroed")
+    _damage(store, delta, "chroma.sqlite3", _without_a_part_of_a_vector)
+    console.print(f"delta {delta.id}: 64 bytes of a vector in chroma.sqlite3 are zeroed")
     _damage(store, snapshot, "data_level0.bin", lambda content: content[:5000] + b"\x00" * 64 + content[5064:])
     console.print(f"snapshot {snapshot.id}: 64 bytes of data_level0.bin are zeroed")
 
@@ -88,6 +88,12 @@ def _newest(store: ObjectStore, spec: CollectionSpec) -> tuple[Manifest, Manifes
 def _damage(store: ObjectStore, manifest: Manifest, name: str, change: Callable[[bytes], bytes]) -> None:
     key = next(f"{manifest.folder}/{entry.path}" for entry in manifest.files if entry.path.endswith(name))
     store.replace(key, change(store.get(key)))
+
+
+def _without_a_part_of_a_vector(content: bytes) -> bytes:
+    """In a row of the log a vector stands before the name of its encoding."""
+    start = content.rindex(b"FLOAT32") - 512
+    return content[:start] + bytes(64) + content[start + 64 :]
 
 
 def _count(store: ObjectStore, manifest: Manifest) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.chroma.child import MergeFailedError, merge_in_child
+from embedding_assets.chroma.child import MergeFailedError, write_in_child
+from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.errors import (
     CorruptedError,
@@ -20,7 +22,7 @@ from embedding_assets.errors import (
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import BatchEntry, Manifest, describe_files, load_manifest
-from embedding_assets.vectorstore.publish import prove, publish
+from embedding_assets.vectorstore.publish import announce, discard, place, prove
 from embedding_assets.vectorstore.transfer import at_once
 
 TRIES = 3
@@ -155,8 +157,7 @@ def write_delta(
     folder = scratch / delta_id
     database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
     try:
-        merged = merge_in_child(folder, database, sources, records=records)
-        examined = prove(folder, database, sources, records=records, subject=f"new delta {delta_id} of {spec.name}")
+        written = write_in_child(folder, database, sources, records=records)
         manifest = Manifest(
             kind="delta",
             id=delta_id,
@@ -164,19 +165,42 @@ def write_delta(
             model=spec.model,
             dimension=spec.dimensions,
             distance=spec.distance,
-            count=examined.count,
-            digest=examined.digest,
+            count=written.count,
+            digest="",
             files=describe_files(folder),
             created_at=layout.now().isoformat(),
             run_id=run_id,
-            chromadb_version=merged.chromadb_version,
+            chromadb_version=written.chromadb_version,
+            engine=written.how,
             day=day,
-            batches=entries(merged.applied),
+            batches=entries(written.applied),
         )
-        publish(store, manifest, folder)
-        return manifest
+
+        def proof() -> Examination:
+            subject = f"new delta {delta_id} of {spec.name}"
+            indexed = written.engine != "direct"
+            return prove(folder, database, sources, records=records, subject=subject, indexed=indexed)
+
+        return _prove_and_publish(store, manifest, folder, proof)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prove_and_publish(
+    store: ObjectStore, manifest: Manifest, folder: Path, proof: Callable[[], Examination]
+) -> Manifest:
+    """Upload while the proof is under way in its child process; without the manifest nothing is committed."""
+    with ThreadPoolExecutor(1, thread_name_prefix="proof") as pool:
+        proving = pool.submit(proof)
+        try:
+            place(store, manifest, folder)
+            examined = proving.result()
+            manifest = replace(manifest, count=examined.count, digest=examined.digest)
+            announce(store, manifest)
+        except Exception:
+            discard(store, manifest)
+            raise
+    return manifest
 
 
 def list_deltas(store: ObjectStore, collection: str, day: str | None = None) -> list[DeltaRef]:

@@ -17,7 +17,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 FORMAT = 2  # of snapshots with several shards; all else is written in format 1
-_LATER = ("shard", "shards")  # fields that format 1 does not have: they are left out where they say nothing
+_LATER = ("engine", "shard", "shards")  # fields that the first manifests did not have: left out where they say nothing
 _HASHED_AT_ONCE = 4  # hashing leaves Python's lock alone
 _CHECKSUM = "checksum"  # of everything else in the manifest: finds what an edit or a flipped bit changed
 Kind = Literal["delta", "snapshot"]
@@ -73,6 +73,7 @@ class Manifest:
         created_at: when the manifest was written, ISO 8601, UTC.
         run_id: the run that wrote it.
         chromadb_version, format: what it was written with, and the version of this very form.
+        engine: `direct`, or `api` and why chromadb itself wrote the database; left out where nothing is known of it.
         day, batches: of a delta, the cell's day and the batches in it.
         generation, parent, deltas: of a snapshot, its place in the commit log, the version that it was made from
             (None: from nothing), and all deltas that are in it.
@@ -93,6 +94,7 @@ class Manifest:
     run_id: str
     chromadb_version: str
     format: int = 1
+    engine: str = ""
     day: str | None = None
     batches: tuple[BatchEntry, ...] = ()
     generation: int | None = None

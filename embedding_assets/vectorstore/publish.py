@@ -3,38 +3,67 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from embedding_assets.chroma.child import examine_in_child
 from embedding_assets.chroma.reports import Examination
-from embedding_assets.chroma.spec import DatabaseSpec, Source
+from embedding_assets.chroma.spec import DatabaseSpec, Source, database_files
 from embedding_assets.errors import CorruptedError, StoreError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.marks import mark
-from embedding_assets.vectorstore.transfer import upload_files, verify_files
+from embedding_assets.vectorstore.transfer import place_copy, upload_files, verify_files
 
 
-def prove(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], *, records: int, subject: str) -> Examination:
-    """Open a copy of a database as any reader would and prove it against what it was made from.
+def prove(
+    folder: Path,
+    spec: DatabaseSpec,
+    sources: Sequence[Source],
+    *,
+    records: int,
+    subject: str,
+    indexed: bool = True,
+) -> Examination:
+    """Examine a database as any reader would find it, and prove it against what it was made from.
+
+    Args:
+        folder: the database; left as it is.
+        spec, sources: what it has to hold.
+        records: about how many records are involved; sets the time limit.
+        subject: what errors call it.
+        indexed: whether its index files have to hold every record. If not, it is a log that chromadb need not open.
 
     Raises:
         CorruptedError: it does not hold exactly what its sources say, or its index is not whole.
         UnreadableError: it could not be examined just now.
     """
-    with TemporaryDirectory(prefix="embedding-assets-prove-") as scratch:
-        # Opening a database may change its files (chromadb purges its log at first access): prove a copy.
-        copy = Path(scratch) / "copy"
-        shutil.copytree(folder, copy)
-        report = examine_in_child(copy, spec, sources, records=records, subject=subject)
-    problems = [*report.problems, *([] if report.synced else ["its index files do not hold every record"])]
+    if not indexed:
+        report = examine_in_child(folder, spec, sources, records=records, subject=subject)
+    else:
+        with TemporaryDirectory(prefix="prove-", dir=folder.parent) as scratch:
+            # Opening a database may change its files (chromadb purges its log at first access): prove a copy.
+            copy = Path(scratch) / "copy"
+            before = _states(folder)
+            for path in database_files(folder):
+                place_copy(folder / path, copy / path)
+            report = examine_in_child(copy, spec, sources, records=records, subject=subject)
+        if _states(folder) != before:  # the index files were not copied but linked
+            raise CorruptedError(subject, "its files changed while it was examined", "It was not committed.")
+    problems = [
+        *report.problems,
+        *([] if report.synced or not indexed else ["its index files do not hold every record"]),
+    ]
     if problems:
         raise CorruptedError(subject, "; ".join(problems), "It was not committed.")
     return report
+
+
+def _states(folder: Path) -> list[tuple[int, int]]:
+    found = [(folder / path).stat() for path in database_files(folder)]
+    return [(stat.st_size, stat.st_mtime_ns) for stat in found]
 
 
 def publish(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
@@ -45,14 +74,29 @@ def publish(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
         StoreError: the store refused or did not answer.
     """
     try:
-        upload_files(store, manifest, folder)
-        verify_files(store, manifest)
-        if manifest.kind == "delta":
-            mark(store, manifest.collection, str(manifest.day), manifest.id)
-        store.put_new(manifest.key, manifest.to_bytes())
+        place(store, manifest, folder)
+        announce(store, manifest)
     except Exception:
         discard(store, manifest)
         raise
+
+
+def place(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
+    """Upload the files of a database and read back what the store holds; without its manifest they are none yet.
+
+    Raises:
+        CorruptedError: the store holds something else than was sent.
+        StoreError: the store refused or did not answer.
+    """
+    upload_files(store, manifest, folder)
+    verify_files(store, manifest)
+
+
+def announce(store: ObjectStore, manifest: Manifest) -> None:
+    """Write the manifest of a database that is in its place; from now on there is one."""
+    if manifest.kind == "delta":
+        mark(store, manifest.collection, str(manifest.day), manifest.id)
+    store.put_new(manifest.key, manifest.to_bytes())
 
 
 def discard(store: ObjectStore, manifest: Manifest) -> None:

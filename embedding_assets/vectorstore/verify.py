@@ -216,7 +216,7 @@ class _Check:
         if report.unsupported:
             return
         problems = list(report.problems)
-        if report.opened and not problems:
+        if not problems:
             if report.count != manifest.count:
                 problems.append(f"holds {report.count} records; its manifest says {manifest.count}")
             if report.digest != manifest.digest:

@@ -154,7 +154,7 @@ def heal(cell: Cell) -> list[str]:
 
 def damage(office: Office, manifest: Manifest) -> None:
     """Turn over one bit of a database's vectors, which chromadb does not notice."""
-    key = next(f"{manifest.folder}/{e.path}" for e in manifest.files if e.path.endswith("data_level0.bin"))
+    key = next(f"{manifest.folder}/{e.path}" for e in manifest.files if e.path.endswith("chroma.sqlite3"))
     data = bytearray(office.store.get(key))
     data[len(data) // 2] ^= 1
     office.store.replace(key, bytes(data))

@@ -78,13 +78,13 @@ def test_what_is_corrupted_is_named_and_ends_with_3(run_in_ruin: Terminal) -> No
         said = run(*words, "--json")
         assert said.code == 3
         (row,) = (row for row in said.rows if row["verdict"] == "corrupted")
-        assert (row["name"], "data_level0.bin" in row["reason"]) == (bad.id, True)
+        assert (row["name"], "chroma.sqlite3" in row["reason"]) == (bad.id, True)
         shown = run(*words)
-        assert (shown.code, bad.id in shown.out, "data_level0.bin" in shown.out) == (3, True, True)
+        assert (shown.code, bad.id in shown.out, "chroma.sqlite3" in shown.out) == (3, True, True)
     assert run("snapshots", "verify").code == 0
     assert run("check", "--collection", office.words.spec.name).code == 0
     (entry,) = run("quarantine", "list", "--json").rows
-    assert "data_level0.bin" in entry["reason"]
+    assert "chroma.sqlite3" in entry["reason"]
     assert contents(office.store) == before
 
 

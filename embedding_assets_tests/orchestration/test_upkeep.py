@@ -239,7 +239,7 @@ def test_ids_may_be_pasted_as_they_were_copied() -> None:
 
 def test_a_dry_run_changes_nothing_and_says_what_would_be_done(complete: Deployment) -> None:
     delta = only_delta(complete)
-    flip(complete.cell.store, file_of(delta, "data_level0.bin"))
+    flip(complete.cell.store, file_of(delta, "chroma.sqlite3"))
     before = contents(complete.cell.store)
     for name, config in {
         "repair": {},
@@ -266,7 +266,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_be_done(complete: Deploym
 
 def test_repair_heals_a_damaged_delta_and_a_damaged_snapshot_and_is_in_the_lineage(complete: Deployment) -> None:
     delta = only_delta(complete)
-    flip(complete.cell.store, file_of(delta, "data_level0.bin"))
+    flip(complete.cell.store, file_of(delta, "chroma.sqlite3"))
     version = damage_snapshot(complete)
     result = launch(complete, "upkeep_repair", {"dry_run": False})
     assert result.success, trouble(result)
@@ -319,7 +319,7 @@ def test_an_audit_fails_for_exactly_the_damaged_cell_and_repairs_if_so_configure
     delta = only_delta(complete)
     other = on_another_day(complete)
     # Its manifest gone bad, the delta still belongs to its cell.
-    flip(complete.cell.store, delta.key if repair else file_of(delta, "data_level0.bin"))
+    flip(complete.cell.store, delta.key if repair else file_of(delta, "chroma.sqlite3"))
     before = contents(complete.cell.store)
     assert audit(complete, full_share=0, repair=repair).success
     found = evaluations(complete, "deltas_are_whole", "deltas")

@@ -61,7 +61,7 @@ def due(world: World) -> list[str]:
 def corrupt_and_heal(world: World, scratch: Path) -> Manifest:
     """Damage the only delta, have it found; the delta that was."""
     old = only_delta(world)
-    flip(world.store, file_of(old, "data_level0.bin"))
+    flip(world.store, file_of(old, "chroma.sqlite3"))
     (damage,) = heal_cell(world.store, world.spec, world.day, run_id="test", scratch=scratch)
     assert (damage.name, damage.moved) == (old.id, True)
     assert heal_cell(world.store, world.spec, world.day, run_id="test", scratch=scratch) == []

@@ -128,11 +128,11 @@ def test_what_was_moved_aside_comes_back_as_it_was(disk_or_s3: ObjectStore, tmp_
 
 def test_what_is_corrupted_comes_back_by_force_only(folder_store: ObjectStore, tmp_path: Path) -> None:
     manifest = deliver(folder_store, tmp_path, "a", numbered(0, 5))
-    flip(folder_store, file_of(manifest, "data_level0.bin"))
+    flip(folder_store, file_of(manifest, "chroma.sqlite3"))
     quarantine(folder_store, manifest)
     plan = plan_restore(folder_store, "lines", "delta", manifest.id)
     assert plan.verdict.kind == "corrupted"
-    assert "data_level0.bin" in plan.verdict.reason
+    assert "chroma.sqlite3" in plan.verdict.reason
     before = objects(folder_store)
     assert not execute_restore(folder_store, plan)
     assert objects(folder_store) == before
@@ -280,8 +280,8 @@ class Slow(DyingStore):
 
 def test_cleaning_removes_old_corrupted_deltas_and_nothing_else(disk_or_s3: ObjectStore, tmp_path: Path) -> None:
     good, bad, unreadable = (deliver(disk_or_s3, tmp_path, name, numbered(0, 5)) for name in "abc")
-    flip(disk_or_s3, file_of(bad, "data_level0.bin"))
-    flip(disk_or_s3, file_of(unreadable, "data_level0.bin"))
+    flip(disk_or_s3, file_of(bad, "chroma.sqlite3"))
+    flip(disk_or_s3, file_of(unreadable, "chroma.sqlite3"))
     legacy(disk_or_s3, tmp_path, LEGACY, numbered(0, 5), how="torn")
     slow = Slow(disk_or_s3)
     slow.part = unreadable.id
@@ -298,9 +298,9 @@ def test_cleaning_removes_old_corrupted_deltas_and_nothing_else(disk_or_s3: Obje
 
 def test_a_delta_that_was_mended_since_it_was_planned_is_not_deleted(folder_store: ObjectStore, tmp_path: Path) -> None:
     bad = deliver(folder_store, tmp_path, "a", numbered(0, 5))
-    flip(folder_store, file_of(bad, "data_level0.bin"))
+    flip(folder_store, file_of(bad, "chroma.sqlite3"))
     plan = plan_clean_deltas(folder_store, SPEC, LATER, scratch=tmp_path)
-    flip(folder_store, file_of(bad, "data_level0.bin"))
+    flip(folder_store, file_of(bad, "chroma.sqlite3"))
     assert execute_delete_deltas(folder_store, SPEC, plan, tmp_path) == []
     assert delta_ids(folder_store) == {bad.id}
 

@@ -214,7 +214,7 @@ def test_deleting_by_hand_and_pruning(world: ObjectStore, tmp_path: Path, loop: 
     bring_up_to_date(world, tmp_path)
     b = deliver(world, tmp_path, "b", numbered(3, 5))
     bring_up_to_date(world, tmp_path)
-    flip(world, file_of(b, "data_level0.bin"))
+    flip(world, file_of(b, "chroma.sqlite3"))
     flip(world, f"{b.folder}/manifest.json")
     world.put_new(f"lines/delta/2026-03-04/{layout.new_id()}/chroma.sqlite3", b"half")
 

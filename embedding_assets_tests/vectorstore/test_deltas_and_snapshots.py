@@ -171,7 +171,7 @@ class CorruptingStore(ObjectStore):
         self.left = uploads
 
     def upload(self, key: str, path: Path) -> None:
-        if self.left > 0 and path.name == "data_level0.bin":
+        if self.left > 0 and path.name == "chroma.sqlite3":
             self.left -= 1
             broken = bytearray(path.read_bytes())
             broken[50] ^= 1

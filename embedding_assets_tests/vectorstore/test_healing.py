@@ -59,7 +59,7 @@ def test_damaged_deltas_of_every_kind_are_moved_aside_and_the_good_ones_are_comp
 
 
 @pytest.mark.parametrize(
-    "damage", ["index file flipped", "file missing", "manifest garbage", "gone", "all but the manifest gone"]
+    "damage", ["sqlite flipped", "file missing", "manifest garbage", "gone", "all but the manifest gone"]
 )
 def test_a_damaged_snapshot_is_moved_aside_and_made_again_from_the_one_before(
     folder_store: ObjectStore, tmp_path: Path, damage: str
@@ -244,7 +244,7 @@ def test_all_lost_is_said_and_heals_when_the_deltas_come_back(folder_store: Obje
     bad = deliver(folder_store, tmp_path, "a", numbered(0, 5))
     first = bring_up_to_date(folder_store, tmp_path)
     flip(folder_store, file_of(first, "data_level0.bin"))
-    flip(folder_store, file_of(bad, "data_level0.bin"))
+    flip(folder_store, file_of(bad, "chroma.sqlite3"))
     done = heal(folder_store, tmp_path)
     assert done.manifest is None
     assert {d.name for d in done.damages} == {first.id, bad.id}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from embedding_assets.chroma import child
+from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.errors import (
     ConfigurationError,
     CorruptedError,
@@ -28,6 +29,7 @@ from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import compact
 from embedding_assets.vectorstore.delta import DeltaRef, build_delta
 from embedding_assets.vectorstore.manifest import Manifest, describe_files
+from embedding_assets.vectorstore.publish import prove, publish
 from embedding_assets.vectorstore.verify import LEVELS, Level, Verification, verify
 from embedding_assets_tests.chroma.databases import Setup, api_records, client, create, edit
 from embedding_assets_tests.making import SPEC, landed, make_records, numbered
@@ -39,11 +41,12 @@ LEGACY = "lines/delta/lines/receipt_lines/0b1c"
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """A store in a folder with one delta and one snapshot of 60 records."""
+    """A store in a folder with one delta and one snapshot of 60 records, and a delta with an index of its own."""
 
     folder: Path
     delta: Manifest
     snapshot: Manifest
+    indexed: Manifest
 
     @property
     def store(self) -> ObjectStore:
@@ -74,7 +77,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     delta = build_delta(store, SPEC, DAY, [landed(folder, "a", numbered(0, 60))], run_id="test", scratch=folder)
     done = compact(store, SPEC, run_id="test", scratch=folder)
     assert done
-    return World(folder, delta, done.manifest)
+    assert done.manifest
+    return World(folder, delta, done.manifest, with_index(store, folder))
+
+
+def with_index(store: ObjectStore, folder: Path) -> Manifest:
+    """A delta as it is where ChromaDB has to write it itself."""
+    database = DatabaseSpec("lines", 8, "cosine")
+    source = Source(landed(folder, "b", numbered(0, 60)).records, "b", "b", 1000, layout.new_id())
+    merged = child.merge_in_child(folder / "indexed", database, [source], records=60)
+    examined = prove(folder / "indexed", database, [source], records=60, subject="a delta")
+    manifest = Manifest(
+        kind="delta",
+        id=source.delta_id,
+        collection="lines",
+        model=SPEC.model,
+        dimension=8,
+        distance="cosine",
+        count=60,
+        digest=examined.digest,
+        files=describe_files(folder / "indexed"),
+        created_at="",
+        run_id="test",
+        chromadb_version=merged.chromadb_version,
+        day=DAY,
+    )
+    publish(store, manifest, folder / "indexed")
+    return manifest
 
 
 @pytest.fixture
@@ -99,12 +128,14 @@ def write_legacy(folder: Path, setup: Setup, records: RecordBatch, name: str = "
 @pytest.mark.parametrize("level", LEVELS)
 def test_whole_databases_are_valid_however_they_are_named(made: World, level: Level) -> None:
     commit = head(made.store, "lines")
-    for what in (ref(made.delta), made.delta.key, made.delta.folder, commit, made.snapshot.key):
+    for what in (ref(made.delta), made.delta.key, made.delta.folder, ref(made.indexed), commit, made.snapshot.key):
         found = made.verify(what, level)
         assert (found.verdict.kind, found.verdict.reason, found.count, found.level) == ("valid", "", 60, level)
-        assert found.manifest in (made.delta, made.snapshot)
+        assert found.manifest in (made.delta, made.snapshot, made.indexed)
         assert found.bytes == found.manifest.size
-        assert (found.recall, found.examination is None) == ((1.0, False) if level == "full" else (None, True))
+        # Nothing was searched for where there is no index yet.
+        searched = level == "full" and found.manifest != made.delta
+        assert (found.recall, found.examination is None) == (1.0 if searched else None, level == "quick")
 
 
 def test_the_verified_copy_can_be_kept(made: World) -> None:
@@ -127,8 +158,8 @@ def _flip(path: Path) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b""), _cut, _flip])
 @pytest.mark.parametrize("file", [SQLITE, "data_level0.bin", "length.bin", "header.bin", "index_metadata.pickle"])
 def test_every_file_is_read_back_and_named(world: World, file: str, damage: Callable[[Path], None]) -> None:
-    damage(world.path(world.delta, file))
-    found = world.verify(ref(world.delta), "quick")
+    damage(world.path(world.indexed, file))
+    found = world.verify(ref(world.indexed), "quick")
     assert found.verdict.kind == "corrupted"
     assert file in found.verdict.reason
 
@@ -193,53 +224,79 @@ def test_files_that_chromadb_would_read_must_be_in_the_manifest_and_others_are_o
     assert (found.verdict.kind, "not in its manifest" in found.verdict.reason) == ("corrupted", True)
 
 
-def _refit(world: World, **changes: Any) -> None:
-    """Make the delta's manifest fit what its folder holds."""
-    folder = world.path(world.delta)
+def _refit(world: World, manifest: Manifest, **changes: Any) -> None:
+    """Make a delta's manifest fit what its folder holds."""
+    folder = world.path(manifest)
     (folder / "manifest.json").unlink()
-    fitting = dataclasses.replace(world.delta, files=describe_files(folder), **changes)
+    fitting = dataclasses.replace(manifest, files=describe_files(folder), **changes)
     world.store.put_new(fitting.key, fitting.to_bytes())
 
 
-def _statement(sql: str) -> Callable[[World], None]:
-    return lambda world: edit(world.path(world.delta), sql)
+def _statement(sql: str) -> Callable[[Path], None]:
+    return lambda folder: edit(folder, sql)
 
 
-def _vector(world: World) -> None:
-    path = world.path(world.delta, "length.bin")
+def _length(folder: Path) -> None:
+    (path,) = folder.rglob("length.bin")
     data = bytearray(path.read_bytes())
     data[0] ^= 1
     path.write_bytes(data)
 
 
+def _vector(folder: Path) -> None:
+    with sqlite3.connect(folder / SQLITE) as one:
+        (vector,) = one.execute("SELECT vector FROM embeddings_queue WHERE seq_id = 7").fetchone()
+        one.execute("UPDATE embeddings_queue SET vector = ? WHERE seq_id = 7", (vector[4:8] + vector[4:],))
+    one.close()
+
+
 @pytest.mark.parametrize(
-    ("damage", "reason"),
+    ("kind", "damage", "reason"),
     [
-        (_statement("DELETE FROM embedding_metadata WHERE id = 3 AND key = 'n'"), "digest"),
-        (_statement("UPDATE embedding_metadata SET bool_value = 1 - bool_value WHERE id = 3"), "digest"),
-        (_statement("DELETE FROM embeddings WHERE id = 3"), "missing"),
-        (_statement("DELETE FROM segments"), "segments"),
-        (_statement("DELETE FROM migrations WHERE dir = 'metadb' AND version = 6"), "migrations"),
-        (_statement("UPDATE collections SET name = 'other'"), "other"),
-        (_vector, "digest"),
-        (lambda world: _flip(world.path(world.delta, "header.bin")), "header.bin"),
-        (lambda world: world.path(world.delta, "index_metadata.pickle").unlink(), "pickle"),
+        ("indexed", _statement("DELETE FROM embedding_metadata WHERE id = 3 AND key = 'n'"), "digest"),
+        ("indexed", _statement("UPDATE embedding_metadata SET bool_value = 1 - bool_value WHERE id = 3"), "digest"),
+        ("indexed", _statement("DELETE FROM embeddings WHERE id = 3"), "missing"),
+        ("indexed", _statement("DELETE FROM segments"), "segments"),
+        ("indexed", _statement("DELETE FROM migrations WHERE dir = 'metadb' AND version = 6"), "migrations"),
+        ("indexed", _statement("UPDATE collections SET name = 'other'"), "other"),
+        ("indexed", _length, "digest"),
+        ("indexed", lambda folder: _flip(next(folder.rglob("header.bin"))), "header.bin"),
+        ("indexed", lambda folder: next(folder.rglob("index_metadata.pickle")).unlink(), "pickle"),
+        ("delta", _statement("DELETE FROM embeddings_queue WHERE seq_id = 3"), "59 records"),
+        ("delta", _statement("UPDATE embeddings_queue SET operation = 1 WHERE seq_id = 3"), "59 records"),
+        ("delta", _statement("UPDATE embeddings_queue SET id = 'other' WHERE seq_id = 3"), "digest"),
+        ("delta", _statement("UPDATE embeddings_queue SET metadata = '{}' WHERE seq_id = 3"), "digest"),
+        ("delta", _statement("UPDATE embeddings_queue SET metadata = '{' WHERE seq_id = 3"), "no JSON"),
+        ("delta", _statement("UPDATE embeddings_queue SET vector = NULL WHERE seq_id = 3"), "without a vector"),
+        ("delta", _statement("UPDATE embeddings_queue SET vector = zeroblob(28) WHERE seq_id = 3"), "8 dimensions"),
+        (
+            "delta",
+            _statement("UPDATE embeddings_queue SET vector = CAST(x'0000c07f' || zeroblob(28) AS BLOB)"),
+            "finite",
+        ),
+        ("delta", _statement("UPDATE embeddings_queue SET vector = 'a text'"), "8 dimensions"),
+        ("delta", _statement("UPDATE embeddings_queue SET topic = 'other'"), "0 records"),
+        ("delta", _statement("UPDATE collections SET dimension = 4"), "dimensions"),
+        ("delta", _statement("UPDATE collections SET name = 'other'"), "other"),
+        ("delta", _statement("DELETE FROM segments"), "segments"),
+        ("delta", _vector, "digest"),
     ],
 )
 def test_damage_with_a_manifest_that_fits_it_is_for_the_full_level(
-    world: World, damage: Callable[[World], None], reason: str
+    world: World, kind: str, damage: Callable[[Path], None], reason: str
 ) -> None:
-    damage(world)
-    _refit(world)
-    assert world.verify(ref(world.delta), "quick").verdict.kind == "valid"
-    found = world.verify(ref(world.delta), "full")
+    manifest: Manifest = getattr(world, kind)
+    damage(world.path(manifest))
+    _refit(world, manifest)
+    assert world.verify(ref(manifest), "quick").verdict.kind == "valid"
+    found = world.verify(ref(manifest), "full")
     assert found.verdict.kind == "corrupted"
     assert reason in found.verdict.reason
 
 
 def test_sqlite_is_checked_at_the_quick_level(world: World) -> None:
     edit(world.path(world.delta), "DROP TABLE max_seq_id")
-    _refit(world)
+    _refit(world, world.delta)
     assert "max_seq_id" in world.verify(ref(world.delta), "quick").verdict.reason
 
 
@@ -247,7 +304,7 @@ def test_sqlite_is_checked_at_the_quick_level(world: World) -> None:
     ("field", "value"), [("count", 59), ("digest", "0" * 64), ("dimension", 9), ("distance", "l2")]
 )
 def test_a_manifest_that_disagrees_with_its_database(world: World, field: str, value: Any) -> None:
-    _refit(world, **{field: value})
+    _refit(world, world.delta, **{field: value})
     assert world.verify(ref(world.delta), "full").verdict.kind == "corrupted"
 
 
@@ -275,7 +332,7 @@ def test_trouble_of_the_store_is_unknown(
     if what == "legacy" and method in ("get", "sha256"):
         method = "exists"
     monkeypatch.setattr(store, method, fails)
-    found = world.verify(ref(world.delta) if what == "delta" else LEGACY, "quick", store=store)
+    found = world.verify(ref(world.indexed) if what == "delta" else LEGACY, "quick", store=store)
     assert (found.verdict.kind, found.verdict.reason) == ("unknown", "the reason")
     assert isinstance(found.cause, error)
 
@@ -289,7 +346,7 @@ def test_what_went_wrong_on_the_way_once_is_not_the_stores(world: World, monkeyp
         return (size, digest) if key in met or met.add(key) else (size, "0" * 64)
 
     monkeypatch.setattr(store, "sha256", garbles_once)
-    assert world.verify(ref(world.delta), "quick", store=store).verdict.kind == "valid"
+    assert world.verify(ref(world.indexed), "quick", store=store).verdict.kind == "valid"
     assert met
 
 
@@ -314,7 +371,7 @@ def test_a_disk_without_room_is_unknown_before_anything_is_read(world: World, mo
 
 
 def test_a_child_without_enough_memory_says_nothing_of_the_database(made: World) -> None:
-    found = made.verify(ref(made.delta), memory=1 << 20)
+    found = made.verify(ref(made.indexed), memory=1 << 20)
     assert found.verdict.kind == "unknown"
     assert "MemoryError" in found.verdict.reason
     assert isinstance(found.cause, UnreadableError)
@@ -368,7 +425,7 @@ def test_what_chromadb_refuses_is_damaged_only_if_chromadb_works_here(
     world: World, monkeypatch: pytest.MonkeyPatch, works: bool
 ) -> None:
     edit(world.path(world.delta), "CREATE TABLE mine (x)", "UPDATE collections SET schema_str = '{'")
-    _refit(world)
+    _refit(world, world.delta)
     monkeypatch.setattr(child, "chromadb_works", lambda: works)
     assert world.verify(ref(world.delta)).verdict.kind == ("corrupted" if works else "unknown")
 
@@ -385,7 +442,7 @@ def test_a_legacy_folder_of_any_collection_name_is_adoptable(tmp_path: Path, set
     records = make_records(numbered(0, 33))
     write_legacy(folder, setup, records, "some-name")
     (folder / "readme.txt").write_text("x")
-    world = World(tmp_path, None, None)  # type: ignore[arg-type]
+    world = World(tmp_path, None, None, None)  # type: ignore[arg-type]
     found = world.verify(LEGACY, "quick", spec=SPEC.model_copy(update={"distance": setup.space}))
     assert (found.verdict.kind, found.kind, found.level, found.manifest) == ("valid", "legacy", "full", None)
     examined = found.examination
@@ -403,7 +460,7 @@ def test_a_legacy_folder_with_next_to_nothing_in_it_is_valid(tmp_path: Path, cou
     if count:
         with client(folder) as opened:
             opened.get_collection("records", embedding_function=None).add(ids=["a"], embeddings=[[1.0] * 8])
-    world = World(tmp_path, None, None)  # type: ignore[arg-type]
+    world = World(tmp_path, None, None, None)  # type: ignore[arg-type]
     found = world.verify(LEGACY)
     assert (found.verdict.kind, found.count) == ("valid", count), found.verdict
 
@@ -430,12 +487,12 @@ def test_damaged_legacy_folders(tmp_path: Path, damage: Callable[[Path], None]) 
     folder = tmp_path / "store" / LEGACY
     write_legacy(folder, Setup("cosine", 8, 5), make_records(numbered(0, 40)))
     damage(folder)
-    found = World(tmp_path, None, None).verify(LEGACY)  # type: ignore[arg-type]
+    found = World(tmp_path, None, None, None).verify(LEGACY)  # type: ignore[arg-type]
     assert found.verdict.kind == "corrupted"
 
 
 def test_whole_legacy_folders_that_cannot_be_used_as_they_are(tmp_path: Path) -> None:
-    world = World(tmp_path, None, None)  # type: ignore[arg-type]
+    world = World(tmp_path, None, None, None)  # type: ignore[arg-type]
     two = tmp_path / "store/lines/two"
     write_legacy(two, Setup(), make_records(numbered(0, 5)), "first")
     write_legacy(two.with_name("other"), Setup(dimension=4), make_records(numbered(0, 5), dimension=4))
@@ -476,7 +533,7 @@ def test_a_legacy_folder_that_changes_while_it_is_read_is_unknown(
         return iter(found)
 
     monkeypatch.setattr(store, "walk", grows)
-    found = World(tmp_path, None, None).verify(LEGACY, store=store)  # type: ignore[arg-type]
+    found = World(tmp_path, None, None, None).verify(LEGACY, store=store)  # type: ignore[arg-type]
     assert (found.verdict.kind, "changed" in found.verdict.reason) == ("unknown", True)
 
 
@@ -486,7 +543,7 @@ def test_many_equal_vectors_and_few_links_are_no_damage(tmp_path: Path, space: s
     records.embeddings[50:] = records.embeddings[np.arange(350) % 4]
     write_legacy(tmp_path / "store" / LEGACY, Setup(space, 8, 50, 2), records)
     spec = SPEC.model_copy(update={"distance": space})
-    found = World(tmp_path, None, None).verify(LEGACY, spec=spec)  # type: ignore[arg-type]
+    found = World(tmp_path, None, None, None).verify(LEGACY, spec=spec)  # type: ignore[arg-type]
     assert found.verdict.kind == "valid", found.verdict
     assert found.examination is not None
     assert found.examination.repeated == pytest.approx(0.875)
@@ -501,7 +558,7 @@ def test_a_graph_that_leads_nowhere_is_damage(tmp_path: Path) -> None:
     for start in range(0, len(data) - size + 1, size):
         data[start : start + 2] = b"\0\0"
     path.write_bytes(data)
-    found = World(tmp_path, None, None).verify(LEGACY)  # type: ignore[arg-type]
+    found = World(tmp_path, None, None, None).verify(LEGACY)  # type: ignore[arg-type]
     assert found.verdict.kind == "corrupted"
     assert "nearest" in found.verdict.reason
     assert found.recall is not None

@@ -118,7 +118,7 @@ def flip(store: ObjectStore, key: str) -> None:
 
 Damage = Callable[[ObjectStore, Manifest], None]
 DAMAGES: dict[str, Damage] = {
-    "index file flipped": lambda store, m: flip(store, file_of(m, "data_level0.bin")),
+    "sqlite flipped": lambda store, m: flip(store, file_of(m, "chroma.sqlite3")),
     "sqlite cut": lambda store, m: store.replace(
         file_of(m, "chroma.sqlite3"), store.get(file_of(m, "chroma.sqlite3"))[:5000]
     ),

@@ -123,6 +123,7 @@ def say_built(done: CellDeltas) -> Metadata:
                     "records": manifest.count,
                     "batches": len(manifest.batches),
                     "bytes": manifest.size,
+                    "written": manifest.engine,
                     "digest": manifest.digest,
                 }
                 for manifest in every
@@ -133,6 +134,7 @@ def say_built(done: CellDeltas) -> Metadata:
                 "records": "int",
                 "batches": "int",
                 "bytes": "int",
+                "written": "string",
                 "digest": "string",
             },
         ),
