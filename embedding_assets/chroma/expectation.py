@@ -35,8 +35,9 @@ class Expectation:
         self._expected: dict[str, tuple[Origin, bytes, int]] = {}
         self._sketches: list[npt.NDArray[np.float32]] = []
         for source in sources:
-            for batch in read_source(source, spec.collection):
-                self._learn(_as_given(batch, spec) if exact and source.path.is_file() else batch)
+            # Raw vectors are what a log is written of; what of them comes back is not for the sources to say.
+            for batch in read_source(source, spec.collection, raw=exact):
+                self._learn(_as_given(batch, spec) if exact else batch)
         self._sketch = np.concatenate(self._sketches) if self._sketches else np.empty((0, _PROJECTIONS + 1), np.float32)
 
     def _learn(self, batch: RecordBatch) -> None:

@@ -135,6 +135,7 @@ def _merge(
         created_at=layout.now().isoformat(),
         run_id=draft.run_id,
         chromadb_version=merged.chromadb_version,
+        engine=merged.how,
         format=2 if name else 1,
         generation=draft.generation,
         parent=done.base,

@@ -28,7 +28,7 @@ from embedding_assets.vectorstore import verify as verifying
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import compact
 from embedding_assets.vectorstore.delta import DeltaRef, build_delta
-from embedding_assets.vectorstore.manifest import Manifest, describe_files
+from embedding_assets.vectorstore.manifest import FORMAT, Manifest, describe_files
 from embedding_assets.vectorstore.publish import prove, publish
 from embedding_assets.vectorstore.verify import LEVELS, Level, Verification, verify
 from embedding_assets_tests.chroma.databases import Setup, api_records, client, create, edit
@@ -198,10 +198,10 @@ def test_a_manifest_that_is_missing_or_edited(world: World, kind: str, damage: C
 
 
 def test_the_manifest_of_a_newer_format_is_unknown_and_of_an_edited_one_corrupted(world: World) -> None:
-    newer = dataclasses.replace(world.delta, format=2)
+    newer = dataclasses.replace(world.delta, format=FORMAT + 1)
     world.store.replace(newer.key, newer.to_bytes())
     assert world.verify(ref(world.delta), "quick").verdict.kind == "unknown"
-    world.store.replace(newer.key, world.delta.to_bytes().replace(b'"format": 1', b'"format": 2'))
+    world.store.replace(newer.key, world.delta.to_bytes().replace(b'"format": 1', b'"format": 3'))
     assert world.verify(ref(world.delta), "quick").verdict.kind == "corrupted"
 
 
