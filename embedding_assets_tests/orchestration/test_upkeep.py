@@ -198,7 +198,7 @@ def test_a_look_changes_nothing_and_leaves_a_table_in_the_assets_history(complet
 @pytest.mark.parametrize("name", ["check", "deltas_verify"])
 def test_a_look_that_finds_corruption_fails_after_it_told_all(complete: Deployment, name: str) -> None:
     delta = only_delta(complete)
-    flip(complete.cell.store, file_of(delta, "data_level0.bin"))
+    flip(complete.cell.store, file_of(delta, "chroma.sqlite3"))
     result = launch(complete, f"upkeep_{name}")
     assert delta.id in trouble(result)
     (observed,) = observations(result)
