@@ -20,6 +20,7 @@ from embedding_assets.orchestration.assemble import build_definitions, resources
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB
 from embedding_assets.orchestration.partitions import cell_key
 from embedding_assets.pipeline.pending import cells_to_run, compaction_due
+from embedding_assets.pipeline.quality import CHECKS
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.reading import Collection
 from embedding_assets.settings import load_settings
@@ -57,7 +58,13 @@ class DemoDagster:
         title = f"{partition} {' > '.join(assets)}"
         self._console.print(f"[bold]{title}[/]  [dim]{time.monotonic() - began:.1f} s[/]")
         self._console.print(f"    {said or 'nothing to do'}")
-        for check in result.get_asset_check_evaluations():
+        checks = result.get_asset_check_evaluations()
+        of_vectors = [check.check_name for check in checks if check.passed and check.check_name in CHECKS]
+        if of_vectors:
+            self._console.print(f"    checks of vectors [green]passed[/]: {', '.join(of_vectors)}")
+        for check in checks:
+            if check.check_name in of_vectors:
+                continue
             mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
             self._console.print(f"    check {check.check_name} {mark}: {check.description}")
         if not result.success:

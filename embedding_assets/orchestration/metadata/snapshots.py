@@ -46,6 +46,9 @@ def say_snapshot(
     merged = done.merged
     return dg.DataVersion(done.manifest.digest), {
         "note": "compacted" if merged else "the snapshot lacked nothing; it is unchanged",
+        # What a person looks for first comes first.
+        "records": done.manifest.count,
+        "version": done.manifest.id,
         **report,
         **say_compacted(done, done.manifest, store),
         **watch.rates(merged.added + merged.replaced if merged else 0, done.manifest.size if merged else 0),
