@@ -8,7 +8,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +16,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-_ALERT = re.compile(r"alert (\S+)\s*$", re.MULTILINE)
+_ALERT = re.compile(r"^alerts? (\S+)(?: to (\S+))?\s*$", re.MULTILINE)
 
 
 class Webhook:
@@ -26,6 +26,7 @@ class Webhook:
         self.received: list[dict[str, Any]] = []
         self.refused = 0
         self.status = 200
+        self.on_receipt: Callable[[], object] = lambda: None  # before it answers
         self.port = free_port()
         self._server: ThreadingHTTPServer | None = None
 
@@ -40,8 +41,8 @@ class Webhook:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the alerts that it accepted one by one."""
-        return [match for one in self.received for match in _ALERT.findall(one["message"])]
+        """Ids of the alerts that it accepted; of a summary the first and the last."""
+        return [found for one in self.received for found in _ids(one["message"])]
 
     def up(self) -> None:
         """Listen."""
@@ -52,6 +53,7 @@ class Webhook:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 if hook.status == 200:
                     hook.received.append(body)
+                    hook.on_receipt()
                 else:
                     hook.refused += 1
                 self.send_response(hook.status)
@@ -88,6 +90,12 @@ class Mailbox:
     def titles(self) -> list[str]:
         return [str(one["Subject"]) for one in self.received]
 
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the alerts that it accepted; of a summary the first and the last."""
+        bodies = (one.get_body(("plain",)) for one in self.received)
+        return [found for body in bodies if body for found in _ids(body.get_content())]
+
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         if self.refuses:
             self.refused += 1
@@ -105,6 +113,10 @@ class Mailbox:
         if self._controller:
             self._controller.stop()
             self._controller = None
+
+
+def _ids(text: str) -> list[str]:
+    return [found for match in _ALERT.findall(text) for found in match if found]
 
 
 def free_port() -> int:

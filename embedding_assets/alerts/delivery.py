@@ -132,6 +132,8 @@ class _Postman:
             carried = self._send(turn, turn.send[0])
             if carried is None:
                 return Delivered(self._channel, sent, len(self._waiting), _OTHERS)
+            if not carried:  # refused: once a look is enough
+                return Delivered(self._channel, sent, len(self._waiting), f"it did not accept ({self._log[-1].reason})")
             sent += carried
 
     def _send(self, turn: Turn, ids: Sequence[str]) -> int | None:

@@ -2,11 +2,25 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of contexts as objects.
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.error import SerializableErrorInfo
 
 from embedding_assets.orchestration.alerts.own import Own
 from embedding_assets.orchestration.names import Names
@@ -14,9 +28,13 @@ from embedding_assets.orchestration.resources import AlertsResource, StoreResour
 from embedding_assets.orchestration.sensors.alerts import build_alerts
 from embedding_assets.store.objects import ObjectStore
 
-DAYS = [f"2026-11-{day:02d}" for day in range(1, 31)]
+DAYS = [str(date(2026, 5, 1) + timedelta(days=n)) for n in range(210)]
 PARTITIONS = dg.StaticPartitionsDefinition([f"lines|{day}" for day in DAYS])
 UI = "http://dagster.example.com"
+
+_TICK_ERROR = SerializableErrorInfo(
+    "a wrapper", [], "SomeError", SerializableErrorInfo("OPENAI_API_KEY: is refused", [], None)
+)
 
 _stores: dict[str, ObjectStore] = {}
 
@@ -46,7 +64,7 @@ class Faults:
     meanwhile: Callable[[], object] = field(default=lambda: None)
 
 
-def build_little_set(faults: Faults, names: Names) -> tuple[dg.Definitions, Own]:
+def build_little_set(faults: Faults, names: Names, **resources: Any) -> dg.Definitions:
     """An asset with two checks, a job of it, and an audit that evaluates one of them for every partition."""
 
     @dg.asset(name="deltas", key_prefix=names.prefix or None, partitions_def=PARTITIONS)
@@ -84,15 +102,14 @@ def build_little_set(faults: Faults, names: Names) -> tuple[dg.Definitions, Own]
     checks = [whole, complete]
     own = Own.of([deltas], checks, [job.name, audit.name], ["finished_batches", "daily_audit"])
     sensor = build_alerts(names, own, dg.DefaultSensorStatus.RUNNING, 60)
-    definitions = dg.Definitions(
+    return dg.Definitions(
         assets=[deltas],
         asset_checks=checks,
         jobs=[job, audit],
         sensors=[sensor],
-        resources={"store": HeldStore(url="memory://none"), "alerts": AlertsResource()},
+        resources={"store": HeldStore(url="memory://none"), "alerts": AlertsResource(), **resources},
         executor=dg.in_process_executor,
     )
-    return definitions, own
 
 
 @dataclass
@@ -107,9 +124,10 @@ class Alarms:
     faults: Faults = field(default_factory=Faults)
     cursor: str | None = None
     said: str = ""
+    time: float = field(default_factory=lambda: time.time() - 3600)
 
     def __post_init__(self) -> None:
-        self.definitions, self.own = build_little_set(self.faults, self.names)
+        self.definitions = build_little_set(self.faults, self.names)
 
     def run(self, *days: str, tags: dict[str, str] | None = None) -> None:
         """Run the cells of these days."""
@@ -135,6 +153,30 @@ class Alarms:
         self.cursor = answer.cursor
         self.said = answer.skip_message or ""
         return self.said
+
+    def ticks(self, name: str, *statuses: str, sensor: bool = True) -> None:
+        """Ticks of a sensor or a schedule, as the daemon records them; needs an instance that remembers them."""
+        location = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="here"), location_name="here")
+        origin = RemoteRepositoryOrigin(location, "__repository__").get_instigator_origin(name)
+        kind = InstigatorType.SENSOR if sensor else InstigatorType.SCHEDULE
+        data = SensorInstigatorData() if sensor else ScheduleInstigatorData("45 2 * * *")
+        state = InstigatorState(origin, kind, InstigatorStatus.RUNNING, data)
+        if self.instance.get_instigator_state(state.instigator_origin_id, state.selector_id) is None:
+            self.instance.add_instigator_state(state)
+        for status in statuses:
+            self.time += 30
+            self.instance.create_tick(
+                TickData(
+                    instigator_origin_id=state.instigator_origin_id,
+                    instigator_name=name,
+                    instigator_type=kind,
+                    status=TickStatus[status],
+                    timestamp=self.time,
+                    selector_id=state.selector_id,
+                    run_ids=[],
+                    error=_TICK_ERROR if status == "FAILURE" else None,
+                )
+            )
 
     def _job(self, name: str, **more: Any) -> None:
         self.definitions.resolve_job_def(self.names.of(name)).execute_in_process(

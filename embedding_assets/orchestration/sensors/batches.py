@@ -8,14 +8,13 @@ from embedding_assets.batches.pending import PendingWork
 from embedding_assets.batches.position import Budget, Position
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ApiUnavailableError, EmbeddingAssetsError
-from embedding_assets.orchestration.jobs import CELL_JOB
+from embedding_assets.orchestration.attempts import request_run
+from embedding_assets.orchestration.jobs import CELL_ASSETS, CELL_JOB
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_key
-from embedding_assets.orchestration.sensors.run_keys import bucket
 from embedding_assets.pipeline.pending import cells_to_run
 from embedding_assets.store import layout
 
-_CELL_STEPS = ("batch_results", "deltas")
 # What one tick may do; the next one goes on. A page takes OpenAI about a third of a second.
 _PAGES = 20
 _SECONDS = 1.0
@@ -26,9 +25,11 @@ _TIMEOUT_SECONDS = 10.0
 def build_finished_batches(
     catalog: Catalog, names: Names, status: dg.DefaultSensorStatus, seconds: int
 ) -> dg.SensorDefinition:
+    job, every = names.of(CELL_JOB), [names.asset(name) for name in CELL_ASSETS]
+
     @dg.sensor(
         name=names.of("finished_batches"),
-        job_name=names.of(CELL_JOB),
+        job_name=job,
         required_resource_keys={names.store, names.api},
         default_status=status,
         minimum_interval_seconds=seconds,
@@ -58,18 +59,22 @@ def build_finished_batches(
             position = position.after_waiting(work.trouble.retry_after or 0.0)
         if not cells:
             return dg.SensorResult(skip_reason=_nothing(work), cursor=position.to_text())
-        steps = [names.asset(name) for name in _CELL_STEPS]
+        asked = [
+            request_run(
+                context.instance,
+                job,
+                every,
+                cell_key(cell.collection, cell.day),
+                cell.state,
+                "; ".join(cell.reasons),
+                selection=every if cell.ask else every[1:],
+            )
+            for cell in cells
+        ]
+        requests = [one for one in asked if isinstance(one, dg.RunRequest)]
+        not_now = "; ".join(one for one in asked if isinstance(one, str))
         return dg.SensorResult(
-            run_requests=[
-                dg.RunRequest(
-                    run_key=f"{cell.collection}/{cell.day}/{cell.state}/{bucket()}",
-                    partition_key=cell_key(cell.collection, cell.day),
-                    asset_selection=[names.asset("embedding_requests"), *steps] if cell.ask else steps,
-                    tags={"embedding_assets/reason": "; ".join(cell.reasons)},
-                )
-                for cell in cells
-            ],
-            cursor=position.to_text(),
+            run_requests=requests, skip_reason=None if requests else not_now, cursor=position.to_text()
         )
 
     return finished_batches
