@@ -275,9 +275,7 @@ def test_a_damaged_delta_is_told_by_the_audit_and_its_healing_by_the_next_run(
     (delta,) = list_deltas(cell.store, cell.spec.name, cell.day)
     flip(
         cell.store,
-        next(
-            item.key for item in cell.store.walk(delta.key.rpartition("/")[0]) if item.key.endswith("chroma.sqlite3")
-        ),
+        next(item.key for item in cell.store.walk(delta.key.rpartition("/")[0]) if item.key.endswith("chroma.sqlite3")),
     )
     audit = complete.definitions.resolve_job_def(AUDIT_JOB)
     config = {"ops": {"verify_everything": {"config": {"repair": False, "full_share": 0.0}}}}
