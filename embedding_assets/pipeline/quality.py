@@ -128,6 +128,9 @@ def _duplicates(now: Statistics, spec: CollectionSpec) -> Judgement:
         if most is not None and share > most:
             parts.append(f"{_percent(share)} of the records {what}; at most {_percent(most)} may")
     said = "; ".join(parts) or f"{_percent(now.duplicates)} repeat another one's vector, {_percent(near)} nearly do"
+    if now.sampled < now.count:
+        which = "near ones" if now.searched else "both"
+        said += f" ({which} among {now.sampled:,} of {now.count:,} records)"
     return Judgement(DUPLICATES, not parts, said, False, numbers)
 
 
