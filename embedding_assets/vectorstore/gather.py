@@ -101,7 +101,7 @@ def _take_base(
     parents = list(_parents(base.manifest, shard, draft.shards))
     for part in parents:
         folder = work / "base" / part.shard
-        nearby = [place / part.shard for place in cache.places(part.id)] if cache else []
+        nearby = [place / part.shard for place in cache.places(part.id)] if cache and _untouched(store, part) else []
         try:
             found.traffic += download_files(store, part, folder, nearby)
         except CorruptedError as error:
@@ -117,6 +117,18 @@ def _take_base(
         found.own, found.proof = parents[0], sources
         copy_folder(sources[0].path, found.folder)
     return True
+
+
+def _untouched(store: ObjectStore, manifest: Manifest) -> bool:
+    """Whether no file of a database is younger than its manifest, which was written last.
+
+    Otherwise somebody has written over what was committed: then the store's own files are looked at, and not a copy of
+    what they were.
+    """
+    times = {item.key: item.modified for item in store.walk(manifest.folder)}
+    written = times.get(manifest.key)
+    keys = (f"{manifest.folder}/{entry.path}" for entry in manifest.files)
+    return written is not None and all(key in times and times[key] <= written for key in keys)
 
 
 def _parents(manifest: Manifest, shard: int, shards: int) -> Iterable[Manifest]:

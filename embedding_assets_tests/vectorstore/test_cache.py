@@ -71,15 +71,18 @@ def test_what_is_damaged_in_the_cache_is_downloaded_and_what_is_not_is_taken(
     assert_whole(folder_store)
 
 
-def test_the_cache_never_hides_that_the_store_is_damaged(folder_store: ObjectStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [False, True])
+def test_the_cache_never_hides_that_somebody_wrote_over_the_store(
+    folder_store: ObjectStore, tmp_path: Path, more: bool
+) -> None:
     first = compacted(folder_store, tmp_path, "a", 0, 40).manifest
     assert first is not None
     flip(folder_store, f"{first.folder}/chroma.sqlite3")
+    if more:
+        deliver(folder_store, tmp_path, "b", numbered(40, 45))
     done = heal(folder_store, tmp_path, cache_folder=tmp_path / "cache")
-    # The whole copy on this machine is as good a base as any: what was damaged in the store is made from it again.
-    assert done.manifest is not None
-    assert done.manifest.id != first.id
-    assert set(held(folder_store, tmp_path)) == set(numbered(0, 40))
+    assert [(damage.name, damage.moved) for damage in done.damages] == [(first.id, True)]
+    assert set(held(folder_store, tmp_path)) == set(numbered(0, 45 if more else 40))
     assert_whole(folder_store)
 
 
