@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -29,6 +29,7 @@ def near(sample: RecordBatch) -> np.ndarray:
     return nearest(principal_axes(sample.embeddings, 50), 10)
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 20), st.integers(1, 5), st.integers(0, 2**31))
 def test_every_sample_has_a_map_of_finite_places_and_equal_vectors_share_theirs(
     count: int, dimension: int, seed: int

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_assets.insight.statistics import Searched, Statistics, centroid_shift, cut
@@ -14,6 +14,7 @@ from embedding_assets.records import RecordBatch
 from embedding_assets_tests.insight.samples import cloud, numbers
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 400), st.integers(0, 2**32 - 1))
 def test_the_same_records_have_not_moved(count: int, seed: int) -> None:
     one = numbers(cloud(count, seed=seed))
@@ -21,6 +22,7 @@ def test_the_same_records_have_not_moved(count: int, seed: int) -> None:
     assert shift.moved == shift.beyond_chance == 0
 
 
+@settings(max_examples=25)
 @given(st.integers(200, 600), st.integers(0, 2**31))
 def test_two_samples_of_one_collection_are_not_far_apart_and_a_moved_centre_is_seen(count: int, seed: int) -> None:
     before, now = numbers(cloud(count, seed=seed)), numbers(cloud(count, seed=seed + 1))
