@@ -45,6 +45,8 @@ class Quality(Strict):
             others a tenth of the median and ten times it.
         centroid_shift: how far the centre of the vectors may move from one snapshot to the next, in parts of their
             mean distance from it; what chance explains for a sample of that size is not counted.
+        newcomers_off: how far the centre of the records that came with a snapshot may be off that of the others,
+            measured likewise. Small additions move the centre of all but little, however odd they are.
     """
 
     rejected_share: float | None = Field(default=0.05, ge=0, le=1)
@@ -54,6 +56,7 @@ class Quality(Strict):
     near_distance: float = Field(default=0.02, gt=0, le=1)
     norm: tuple[float, float] | None = None
     centroid_shift: float | None = Field(default=0.15, gt=0)
+    newcomers_off: float | None = Field(default=None, gt=0)
 
     @field_validator("norm")
     @classmethod

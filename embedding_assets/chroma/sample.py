@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from embedding_assets.chroma.sqlite_reader import (
     stored_value,
 )
 from embedding_assets.chroma.vectors import VectorReader
-from embedding_assets.records import Metadata, RecordBatch
+from embedding_assets.records import DELTA_KEY, Metadata, RecordBatch
 
 _AT_ONCE = 500  # values in one query
 
@@ -57,22 +57,45 @@ def _sample_of_tables(
     )
     offsets = np.fromiter((row[0] for row in rows), dtype=np.int64)
     wanted = np.sort(rng.choice(offsets, size=min(most, len(offsets)), replace=False)).tolist()
-    ids = dict(_by_offset(connection, "SELECT id, embedding_id FROM embeddings WHERE id IN", wanted))
+    return len(offsets), _records(connection, folder, collection, wanted)
+
+
+def read_brought(folder: Path, collection: str | None, deltas: Sequence[str], most: int, seed: int) -> RecordBatch:
+    """At most so many of the records that these deltas brought, chosen at random; raises as `read_sample`."""
+    with reading(folder) as connection:
+        chosen = choose(read_collections(connection), collection)
+        query = (
+            "SELECT m.id FROM embedding_metadata m JOIN embeddings e ON e.id = m.id "
+            "WHERE e.segment_id = ? AND m.key = ? AND m.string_value IN"
+        )
+        found = _in_turn(connection, query, list(deltas), [chosen.metadata_segment, DELTA_KEY])
+        offsets = np.asarray([row[0] for row in found], dtype=np.int64)
+        rng = np.random.default_rng(seed)
+        wanted = np.sort(rng.choice(offsets, size=min(most, len(offsets)), replace=False)).tolist()
+        return _records(connection, folder, chosen, wanted)
+
+
+def _records(connection: sqlite3.Connection, folder: Path, collection: Collection, wanted: list[int]) -> RecordBatch:
+    """The records with these ascending offset ids."""
+    ids = dict(_in_turn(connection, "SELECT id, embedding_id FROM embeddings WHERE id IN", wanted))
     metadatas: dict[int, Metadata] = {offset: {} for offset in wanted}
     query = "SELECT id, key, string_value, int_value, float_value, bool_value FROM embedding_metadata WHERE id IN"
-    for offset, key, *values in _by_offset(connection, query, wanted):
+    for offset, key, *values in _in_turn(connection, query, wanted):
         metadatas[offset][key] = stored_value(key, *values)
     documents = [split_document(metadatas[offset]) for offset in wanted]
     names = [ids[offset] for offset in wanted]
     vectors = VectorReader(connection, folder, collection).vectors(names)
-    return len(offsets), RecordBatch(names, vectors, documents, [metadatas[offset] for offset in wanted])
+    return RecordBatch(names, vectors, documents, [metadatas[offset] for offset in wanted])
 
 
-def _by_offset(connection: sqlite3.Connection, query: str, offsets: list[int]) -> list[Any]:
+def _in_turn(
+    connection: sqlite3.Connection, query: str, values: Sequence[Any], before: Sequence[Any] = ()
+) -> list[Any]:
+    """The rows of a query that ends with IN, for some of the values at a time."""
     found: list[Any] = []
-    for start in range(0, len(offsets), _AT_ONCE):
-        some = offsets[start : start + _AT_ONCE]
-        found += connection.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
+    for start in range(0, len(values), _AT_ONCE):
+        some = values[start : start + _AT_ONCE]
+        found += connection.execute(f"{query} ({','.join('?' * len(some))})", [*before, *some]).fetchall()
     return found
 
 

@@ -13,12 +13,13 @@ import numpy.typing as npt
 import orjson
 
 from embedding_assets.insight.projection import Matrix
-from embedding_assets.records import RESERVED_PREFIX, RecordBatch
+from embedding_assets.records import DELTA_KEY, RESERVED_PREFIX, RecordBatch
 
 FORMAT = 1
 BINS = 40  # of the histograms of cosine distances, from 0 to 2
 _PAIRS = 5_000
 _DEVIATIONS = 3
+_FEWEST = 30
 _MOST_KEYS = 40
 
 
@@ -50,6 +51,21 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """How far two centres of vectors are apart, in parts of the vectors' spread.
+
+    Attributes:
+        moved: what was measured between two samples.
+        by_chance: as far as two samples of one collection may be apart.
+        beyond_chance: what is left; 0 where chance explains all of it.
+    """
+
+    moved: float
+    by_chance: float
+    beyond_chance: float
+
+
+@dataclass(frozen=True)
 class Statistics:
     """The numbers of one version. Distances are cosine distances, from 0 to 2, whatever the collection's own is.
 
@@ -71,6 +87,8 @@ class Statistics:
         pairs, nearest: histograms of the distances of random pairs, and of each record to its nearest other one.
         metadata_keys: which part of the records has which key; the 40 most common ones.
         searched: of the whole index; None where it was not examined.
+        newcomers: of the records that came with this version, so many were looked at; `newcomers_off` is how far their
+            centre is off that of the others; None where there are too few of the ones or the others.
         examples: records that may be shown.
     """
 
@@ -99,6 +117,8 @@ class Statistics:
     nearest: tuple[int, ...]
     metadata_keys: dict[str, float]
     searched: Searched | None
+    newcomers: int = 0
+    newcomers_off: Shift | None = None
     examples: tuple[Example, ...] = ()
     format: int = FORMAT
 
@@ -122,6 +142,8 @@ class Statistics:
                 found[name] = tuple(found[name])
             if found["searched"] is not None:
                 found["searched"] = Searched(**found["searched"])
+            if found["newcomers_off"] is not None:
+                found["newcomers_off"] = Shift(**found["newcomers_off"])
             found["examples"] = tuple(Example(**one) for one in found["examples"])
             return cls(**found)
         except (KeyError, TypeError, AttributeError) as error:
@@ -135,6 +157,7 @@ def measure(
     near_distance: float,
     searched: Searched | None,
     about: Mapping[str, Any],
+    newcomers: RecordBatch | None = None,
     shown: int = 0,
     text_chars: int = 0,
 ) -> Statistics:
@@ -146,6 +169,7 @@ def measure(
         near_distance: nearer than this, two records count as nearly the same.
         searched: what an examination of the whole index found.
         about: the fields of `Statistics` that say which version it is, and of what kind its vectors are.
+        newcomers: some of the records that came with this version.
         shown: how many records may be shown.
         text_chars: where their texts are cut.
     """
@@ -154,9 +178,7 @@ def measure(
     lengths = np.linalg.norm(vectors[sound], axis=1)
     used = vectors[sound][lengths > 0]
     units = used / np.linalg.norm(used, axis=1, keepdims=True)
-    centred = units if about["distance"] == "cosine" else used
-    centroid = centred.mean(axis=0) if len(centred) else np.zeros(vectors.shape[1])
-    spread = math.sqrt(float(np.mean(np.sum((centred - centroid) ** 2, axis=1)))) if len(centred) else 0.0
+    whole = _centre_of(sample, about)
     texts = Counter(text for text in sample.documents if text.strip())
     keys = Counter(key for values in sample.metadatas for key in values if not key.startswith(RESERVED_PREFIX))
     nearest = nearest_distances(units)
@@ -173,14 +195,47 @@ def measure(
         near=int(((nearest > _SAME) & (nearest < near_distance)).sum()),
         near_distance=near_distance,
         text_chars=_percentiles(np.asarray([len(text) for text in sample.documents]), (10, 50, 90)),
-        centroid=tuple(float(f"{x:.7g}") for x in centroid),
-        spread=spread,
+        centroid=tuple(float(f"{x:.7g}") for x in whole.centroid),
+        spread=whole.spread,
         pairs=_histogram(_pair_distances(units)),
         nearest=_histogram(nearest),
         metadata_keys={key: times / len(sample) for key, times in sorted(keys.most_common(_MOST_KEYS))},
         searched=searched,
+        newcomers=len(newcomers) if newcomers else 0,
+        newcomers_off=_off(newcomers, sample, about) if newcomers else None,
         examples=tuple(example_of(sample, row, text_chars) for row in range(min(shown, len(sample)))),
     )
+
+
+@dataclass(frozen=True)
+class _Centre:
+    centroid: npt.NDArray[np.float64]
+    spread: float
+    records: int
+
+
+def _centre_of(sample: RecordBatch, about: Mapping[str, Any]) -> _Centre:
+    """Where the vectors lie that are sound and not 0, and how far around."""
+    vectors = np.asarray(sample.embeddings, dtype=np.float64).reshape(len(sample), about["dimension"])
+    vectors = vectors[np.isfinite(vectors).all(axis=1)]
+    lengths = np.linalg.norm(vectors, axis=1)
+    vectors, lengths = vectors[lengths > 0], lengths[lengths > 0]
+    if about["distance"] == "cosine":
+        vectors = vectors / lengths[:, None]
+    if not len(vectors):
+        return _Centre(np.zeros(about["dimension"]), 0.0, 0)
+    centroid = vectors.mean(axis=0)
+    spread = math.sqrt(float(np.mean(np.sum((vectors - centroid) ** 2, axis=1))))
+    return _Centre(centroid, spread, len(vectors))
+
+
+def _off(newcomers: RecordBatch, sample: RecordBatch, about: Mapping[str, Any]) -> Shift | None:
+    """How far newcomers are off the others of the sample; None where a few decide on either side."""
+    came_with = {metadata.get(DELTA_KEY) for metadata in newcomers.metadatas}
+    rows = [row for row, metadata in enumerate(sample.metadatas) if metadata.get(DELTA_KEY) not in came_with]
+    if min(len(newcomers), len(rows)) < _FEWEST:
+        return None
+    return _apart(_centre_of(newcomers, about), _centre_of(sample.take(rows), about))
 
 
 def example_of(sample: RecordBatch, row: int, text_chars: int) -> Example:
@@ -215,21 +270,6 @@ def nearest_distances(units: Matrix) -> npt.NDArray[np.float64]:
     return found
 
 
-@dataclass(frozen=True)
-class Shift:
-    """How far the centre of the vectors moved from one version to the next, in parts of the spread.
-
-    Attributes:
-        moved: what was measured between two samples.
-        by_chance: as far as two samples of one collection may be apart.
-        beyond_chance: what is left; 0 where chance explains all of it.
-    """
-
-    moved: float
-    by_chance: float
-    beyond_chance: float
-
-
 def centroid_shift(now: Statistics, before: Statistics) -> Shift:
     """How far the centre moved; ValueError for vectors that cannot be compared.
 
@@ -238,11 +278,16 @@ def centroid_shift(now: Statistics, before: Statistics) -> Shift:
     """
     if (now.model, now.dimension, now.distance) != (before.model, before.dimension, before.distance):
         raise ValueError(f"{before.version} is of another model, dimension or distance")
-    spread = max(now.spread, before.spread)
-    if not spread or not now.sampled or not before.sampled:
+    centres = (_Centre(np.asarray(one.centroid), one.spread, one.sampled) for one in (now, before))
+    return _apart(*centres)
+
+
+def _apart(one: _Centre, other: _Centre) -> Shift:
+    spread = max(one.spread, other.spread)
+    if not spread or not one.records or not other.records:
         return Shift(0.0, 0.0, 0.0)
-    moved = float(np.linalg.norm(np.asarray(now.centroid) - np.asarray(before.centroid))) / spread
-    chance = _DEVIATIONS * math.sqrt(1 / now.sampled + 1 / before.sampled)
+    moved = float(np.linalg.norm(one.centroid - other.centroid)) / spread
+    chance = _DEVIATIONS * math.sqrt(1 / one.records + 1 / other.records)
     return Shift(moved, chance, math.sqrt(max(0.0, moved**2 - chance**2)))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.insight.statistics import Statistics, centroid_shift
+from embedding_assets.insight.statistics import Shift, Statistics, centroid_shift
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import head, load_snapshot
@@ -49,7 +49,8 @@ CHECKS = {
     SOUND: "All components are numbers, no vector is 0, and lengths are what the model gives.",
     TEXTS: "Records have a text, but for the share that is allowed (`quality.empty_share`).",
     DUPLICATES: "Exact and near duplicates, against `quality.duplicate_share` and `near_duplicate_share`, if declared.",
-    STEADY: "The centre of the vectors is where it was in the version before, within `quality.centroid_shift`.",
+    STEADY: "The centre of the vectors is where it was in the version before, within `quality.centroid_shift`, and new "
+    "records are as near to it as others, within `newcomers_off`, if declared.",
 }
 
 
@@ -135,28 +136,35 @@ def _duplicates(now: Statistics, spec: CollectionSpec) -> Judgement:
 
 
 def _steady(now: Statistics, before: Statistics | None, spec: CollectionSpec) -> Judgement:
+    numbers: dict[str, Number] = {}
+    said, odd = [], []
     if before is None:
-        said = "there is no version before, or none with numbers, to compare with"
-        return Judgement(STEADY, True, said)
-    try:
-        shift = centroid_shift(now, before)
-    except ValueError as error:
-        return Judgement(STEADY, True, f"not compared: {error}")
-    most = spec.quality.centroid_shift
-    fits = most is None or shift.beyond_chance <= most
-    said = f"the centre moved by {shift.moved:.3f} of the spread, {shift.beyond_chance:.3f} of it beyond chance"
-    if not fits:
-        said += (
-            f"; at most {most:g} is expected. Other texts than before came in, or the model behind the name changed: "
-            "compare the maps of the two versions."
-        )
-    numbers: dict[str, Number] = {
-        "centroid_shift": shift.beyond_chance,
-        "centroid_moved": shift.moved,
-        "by_chance": shift.by_chance,
-        "compared_with": before.version,
-    }
-    return Judgement(STEADY, fits, said, False, numbers)
+        said.append("there is no version before, or none with numbers, to compare with")
+    else:
+        try:
+            shift = centroid_shift(now, before)
+        except ValueError as error:
+            said.append(f"not compared: {error}")
+        else:
+            said.append(f"the centre moved by {_of_spread(shift)}")
+            numbers |= {"centroid_shift": shift.beyond_chance, "compared_with": before.version}
+            odd += _too_far("centroid_shift", shift, spec.quality.centroid_shift)
+    if now.newcomers_off is not None:
+        said.append(f"the records that came with this version are {_of_spread(now.newcomers_off)} off the others")
+        numbers |= {"newcomers_off": now.newcomers_off.beyond_chance, "newcomers_sampled": now.newcomers}
+        odd += _too_far("newcomers_off", now.newcomers_off, spec.quality.newcomers_off)
+    if odd:
+        said += odd
+        said.append("other texts than before came in, or the model behind the name changed: compare the maps")
+    return Judgement(STEADY, not odd, "; ".join(said), False, numbers)
+
+
+def _of_spread(shift: Shift) -> str:
+    return f"{shift.moved:.3f} of the spread ({shift.by_chance:.3f} may be chance)"
+
+
+def _too_far(name: str, shift: Shift, most: float | None) -> list[str]:
+    return [] if most is None or shift.beyond_chance <= most else [f"`{name}` allows {most:g} beyond chance"]
 
 
 def judge_rejects(requested: int, rejected: int, spec: CollectionSpec) -> Judgement:

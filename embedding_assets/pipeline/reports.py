@@ -19,6 +19,8 @@ import numpy as np
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import sample_of_database
 from embedding_assets.chroma.reports import Examination
+from embedding_assets.chroma.sample import read_brought
+from embedding_assets.chroma.sqlite_reader import UnknownFormatError
 from embedding_assets.errors import ObjectMissingError
 from embedding_assets.insight.charts import Point, growth_picture, health_picture, map_picture
 from embedding_assets.insight.colouring import choose_colouring
@@ -34,6 +36,7 @@ from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import at_once, download_files
 
 SAMPLE = 2000  # records; what is said of parts of a collection is right to one or two hundredths
+NEWCOMERS = 500
 PICTURES = ("map", "growth", "health")
 PAGE, STATISTICS = "index.html", "statistics.json"
 _COMMITS = 100  # the newest ones, in the picture of growth
@@ -160,6 +163,7 @@ def make_report(
         near_distance=spec.quality.near_distance,
         searched=_searched(examined),
         about=_about(commit, manifest),
+        newcomers=_newcomers(folder, commit, manifest),
         shown=shown,
         text_chars=spec.preview.text_chars,
     )
@@ -198,6 +202,26 @@ def _sample(folder: Path, manifest: Manifest) -> tuple[int, RecordBatch]:
         count += found
         samples.append(sample)
     return count, RecordBatch.joined(samples)
+
+
+def _newcomers(folder: Path, commit: Commit, manifest: Manifest) -> RecordBatch | None:
+    """Some of the records that came with a version; None where the files are not of a known format."""
+    seed = int(manifest.digest[8:16], 16)
+    try:
+        return RecordBatch.joined(
+            [
+                read_brought(
+                    folder / part.shard,
+                    manifest.collection,
+                    commit.added_deltas,
+                    max(1, round(NEWCOMERS * part.count / manifest.count)),
+                    seed,
+                )
+                for part in manifest.databases
+            ]
+        )
+    except UnknownFormatError:
+        return None
 
 
 def growth_points(store: ObjectStore, collection: str, commit: Commit) -> Sequence[Point]:

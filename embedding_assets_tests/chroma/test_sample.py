@@ -10,7 +10,7 @@ import pytest
 
 from embedding_assets.chroma import child
 from embedding_assets.chroma.read import read_records
-from embedding_assets.chroma.sample import read_sample
+from embedding_assets.chroma.sample import read_brought, read_sample
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.records import RecordBatch
 from embedding_assets_tests.chroma.databases import NAME, Setup, apply, client, joined, new_collection
@@ -66,6 +66,22 @@ def test_samples_come_from_all_over_and_every_record_may_be_in_one(database: Pat
     there = np.r_[seen[:10], seen[60:]]
     assert (there > 0).all()
     assert abs(there[:125].mean() - there[125:].mean()) < 2  # 12 on average
+
+
+def test_what_a_delta_brought_is_told_from_the_rest(tmp_path: Path) -> None:
+    made = make_records(numbered(0, 120), seed=1)
+    metadatas = [{"ea:delta": f"delta {i % 3}", "n": i} for i in range(120)]
+    with client(tmp_path) as opened:
+        for name in ("beside", NAME):
+            new_collection(opened, Setup(sync_threshold=100), name).add(
+                ids=made.ids, embeddings=made.embeddings, documents=made.documents, metadatas=metadatas
+            )
+    every = by_id(joined(read_records(tmp_path, NAME)))
+    for deltas, most, count in ((["delta 1"], 500, 40), (["delta 0", "delta 2"], 50, 50), (["none"], 5, 0), ([], 5, 0)):
+        found = read_brought(tmp_path, NAME, deltas, most, seed=1)
+        assert len(found) == count
+        assert by_id(found).items() <= every.items()
+        assert {metadata["ea:delta"] for metadata in found.metadatas} <= set(deltas)
 
 
 def test_a_sample_is_read_without_a_write(database: Path) -> None:

@@ -40,7 +40,7 @@ def cloud(count: int, *, seed: int = 0, centre: float = 0.0, dimension: int = 16
 
 def numbers(sample: RecordBatch, *, searched: Searched | None = None, **changed: Any) -> Statistics:
     """The numbers of a sample that is the whole collection."""
-    options = {name: changed.pop(name) for name in ("shown", "text_chars", "count") if name in changed}
+    options = {name: changed.pop(name) for name in ("shown", "text_chars", "count", "newcomers") if name in changed}
     return measure(
         sample,
         near_distance=0.02,

@@ -32,6 +32,31 @@ def test_two_samples_of_one_collection_are_not_far_apart_and_a_moved_centre_is_s
     assert centroid_shift(moved, before).beyond_chance > 0.3
 
 
+def brought(records: RecordBatch, delta: str) -> RecordBatch:
+    return replace(records, metadatas=[{**metadata, "ea:delta": delta} for metadata in records.metadatas])
+
+
+def test_newcomers_are_held_against_the_others_and_seen_where_they_hardly_move_the_whole() -> None:
+    others, alike, odd = cloud(600, seed=1), cloud(60, seed=2), cloud(60, seed=3, centre=4.0)
+    before = numbers(brought(others, "old"))
+    assert before.newcomers_off is None
+    for new, least, most in ((alike, 0.0, 0.1), (odd, 0.5, 9.0)):
+        newcomers = brought(new, "new")
+        now = numbers(RecordBatch.joined([brought(others, "old"), newcomers]), newcomers=newcomers)
+        assert now.newcomers == 60
+        assert now.newcomers_off is not None
+        assert least <= now.newcomers_off.beyond_chance <= most
+        assert centroid_shift(now, before).beyond_chance < 0.15
+        assert Statistics.from_bytes(now.to_bytes()) == now
+
+
+def test_a_few_newcomers_or_a_first_version_are_not_judged() -> None:
+    every = brought(cloud(300), "new")
+    assert numbers(every, newcomers=every).newcomers_off is None
+    few = brought(cloud(20, centre=9.0), "new")
+    assert numbers(RecordBatch.joined([brought(cloud(300), "old"), few]), newcomers=few).newcomers_off is None
+
+
 def test_vectors_of_two_models_are_not_compared() -> None:
     one = numbers(cloud(10))
     for changed in ({"model": "another"}, {"distance": "l2"}, {"dimension": 17}):

@@ -11,7 +11,7 @@ import pytest
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.expectations import Freshness
-from embedding_assets.insight.statistics import Statistics
+from embedding_assets.insight.statistics import Shift, Statistics
 from embedding_assets.pipeline.quality import (
     AS_DECLARED,
     CHECKS,
@@ -100,6 +100,16 @@ def test_a_centre_that_moves_is_a_warning_unless_so_much_is_allowed() -> None:
     assert failed(judge(moved, GOOD, declared(quality={"centroid_shift": 9.0}))) == {}
     assert failed(judge(moved, GOOD, declared(quality={"centroid_shift": None}))) == {}
     assert failed(judge(numbers(cloud(400, seed=1)), GOOD)) == {}
+
+
+def test_odd_newcomers_are_a_number_and_a_warning_where_that_is_declared() -> None:
+    odd = replace(GOOD, newcomers=60, newcomers_off=Shift(1.5, 0.4, 1.4))
+    found = judge(odd, GOOD)
+    assert failed(found) == {}
+    assert found[STEADY].numbers["newcomers_off"] == 1.4
+    found = judge(odd, GOOD, declared(quality={"newcomers_off": 1.0}))
+    assert failed(found) == {STEADY: False}
+    assert "`newcomers_off` allows 1 beyond chance" in found[STEADY].said
 
 
 def test_versions_of_two_models_are_not_compared() -> None:

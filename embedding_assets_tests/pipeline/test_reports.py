@@ -76,6 +76,14 @@ def test_what_the_proof_of_the_snapshot_found_is_in_its_report_and_only_in_its_o
     assert (made.statistics.parent, made.statistics.generation) == (older, 2)
 
 
+def test_records_that_came_with_a_version_are_looked_at_by_themselves(delivered: Cell) -> None:
+    cell = delivered
+    add_records(cell, 5)
+    made = current_report(cell.store, cell.spec, cell.folder)
+    assert made is not None
+    assert (made.statistics.newcomers, made.statistics.newcomers_off) == (5, None)  # too few to be judged
+
+
 def test_where_nothing_may_be_shown_no_text_is_in_anything_but_the_records_themselves(delivered: Cell) -> None:
     cell = declare(delivered, records=0)
     made = current_report(cell.store, cell.spec, cell.folder)

@@ -142,6 +142,8 @@ def _numbers(statistics: Statistics, before: Statistics | None) -> Metadata:
     }
     if statistics.searched and statistics.searched.recall is not None:
         found["recall"] = statistics.searched.recall
+    if statistics.newcomers_off is not None:
+        found["newcomers_off"] = statistics.newcomers_off.beyond_chance
     if before is not None:
         with contextlib.suppress(ValueError):  # of another model: there is nothing to compare
             found["centroid_shift"] = centroid_shift(statistics, before).beyond_chance
