@@ -56,7 +56,7 @@ class Quality(Strict):
     near_distance: float = Field(default=0.02, gt=0, le=1)
     norm: tuple[float, float] | None = None
     centroid_shift: float | None = Field(default=0.15, gt=0)
-    newcomers_off: float | None = Field(default=None, gt=0)
+    newcomers_off: float | None = Field(default=0.5, gt=0)
 
     @field_validator("norm")
     @classmethod

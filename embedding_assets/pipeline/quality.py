@@ -49,8 +49,8 @@ CHECKS = {
     SOUND: "All components are numbers, no vector is 0, and lengths are what the model gives.",
     TEXTS: "Records have a text, but for the share that is allowed (`quality.empty_share`).",
     DUPLICATES: "Exact and near duplicates, against `quality.duplicate_share` and `near_duplicate_share`, if declared.",
-    STEADY: "The centre of the vectors is where it was in the version before, within `quality.centroid_shift`, and new "
-    "records are as near to it as others, within `newcomers_off`, if declared.",
+    STEADY: "The centre of the vectors is where it was in the version before, within `quality.centroid_shift`, and the "
+    "records that came with this version are like the others, within `newcomers_off`.",
 }
 
 

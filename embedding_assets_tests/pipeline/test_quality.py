@@ -102,14 +102,14 @@ def test_a_centre_that_moves_is_a_warning_unless_so_much_is_allowed() -> None:
     assert failed(judge(numbers(cloud(400, seed=1)), GOOD)) == {}
 
 
-def test_odd_newcomers_are_a_number_and_a_warning_where_that_is_declared() -> None:
-    odd = replace(GOOD, newcomers=60, newcomers_off=Shift(1.5, 0.4, 1.4))
+def test_odd_newcomers_are_a_warning_unless_so_much_is_allowed() -> None:
+    odd = replace(GOOD, newcomers=60, newcomers_off=Shift(0.9, 0.4, 0.8))
     found = judge(odd, GOOD)
-    assert failed(found) == {}
-    assert found[STEADY].numbers["newcomers_off"] == 1.4
-    found = judge(odd, GOOD, declared(quality={"newcomers_off": 1.0}))
     assert failed(found) == {STEADY: False}
-    assert "`newcomers_off` allows 1 beyond chance" in found[STEADY].said
+    assert found[STEADY].numbers["newcomers_off"] == 0.8
+    assert "`newcomers_off` allows 0.5 beyond chance" in found[STEADY].said
+    assert failed(judge(odd, GOOD, declared(quality={"newcomers_off": None}))) == {}
+    assert failed(judge(replace(odd, newcomers_off=Shift(0.5, 0.4, 0.3)), GOOD)) == {}
 
 
 def test_versions_of_two_models_are_not_compared() -> None:
