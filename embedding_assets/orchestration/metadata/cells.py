@@ -59,12 +59,12 @@ def say_landed(results: CellResults, damages: Sequence[Damage], store: StoreReso
     rejected = sum(landing.rejected for landing in landings)
     return {
         "dagster/row_count": accepted,
-        "quarantined_deltas": len(damages),
         "landed_batches": results.count("landed"),
         "landed_records": sum(landing.accepted for landing in new),
         "landed_bytes": sum(file.size for landing in new for file in landing.files),
         "pending_batches": results.count("pending", "unsent", "trouble"),
         "batches_with_a_delta": results.count("skipped"),
+        "quarantined_deltas": len(damages),
         "requested_records": requested,
         "accepted_records": accepted,
         "rejected_records": rejected,
