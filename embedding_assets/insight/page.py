@@ -120,6 +120,7 @@ def _colours(colouring: Colouring, count: int) -> list[str]:
 
 def _numbers(statistics: Statistics) -> list[tuple[str, str]]:
     rows = [(name, _percent(share)) for name, share in health_shares(statistics)]
+    rows.append(("texts that stand more than once", _percent(statistics.share(statistics.same_text))))
     if statistics.norms:
         rows.append(("length of vectors: least, median, greatest", _three(statistics.norms[::2])))
     if statistics.text_chars:

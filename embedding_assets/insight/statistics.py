@@ -18,8 +18,9 @@ from embedding_assets.records import DELTA_KEY, RESERVED_PREFIX, RecordBatch
 FORMAT = 1
 BINS = 40  # of the histograms of cosine distances, from 0 to 2
 _PAIRS = 5_000
-_DEVIATIONS = 3
-_FEWEST = 30
+_SAME = 1e-5  # nearer than rounding tells apart: the same vector
+_DEVIATIONS = 3  # what counts as chance
+_FEWEST = 30  # records on either side, so that not a few of them decide
 _MOST_KEYS = 40
 
 
@@ -249,9 +250,6 @@ def cut(text: str, chars: int) -> str:
     """A text on one line, and no longer than this."""
     plain = " ".join(text.split())
     return plain if len(plain) <= chars else f"{plain[: max(chars - 1, 0)]}…"[:chars]
-
-
-_SAME = 1e-5  # nearer than rounding tells apart: the same vector
 
 
 def repeated_share(vectors: npt.NDArray[np.floating]) -> float:
