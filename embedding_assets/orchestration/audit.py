@@ -103,7 +103,9 @@ def _evaluation(asset: dg.AssetKey, check: str, partition: str, rows: list[Row])
         passed=not wrong,
         # What could not be read just now is for a person to know, and no damage.
         severity=dg.AssetCheckSeverity.ERROR if corrupted else dg.AssetCheckSeverity.WARN,
-        description="audit: " + ("; ".join(f"{r['name']}: {r['reason']}" for r in wrong[:3]) or f"{len(rows)} valid"),
-        metadata={"audited": rows_table(rows), "corrupted": len(corrupted), "unknown": len(unknown)},
+        description="audit: "
+        + ("; ".join(f"{r['kind']} {r['name']}: {r['reason']}" for r in wrong[:3]) or f"{len(rows)} valid"),
+        # The names that the checks use, too, so that both are in one plot.
+        metadata={"damaged": len(corrupted), "unknown": len(unknown), "verdicts": rows_table(rows)},
         partition=partition,
     )

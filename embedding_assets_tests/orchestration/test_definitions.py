@@ -128,3 +128,23 @@ def test_the_code_location_loads_from_an_environment_file(tmp_path: Path, monkey
     assert loaded.resources["store"].url == f"file://{tmp_path}/store"
     assert not (tmp_path / "store").exists()
     assert {s.default_status for s in loaded.sensors or ()} == {dg.DefaultSensorStatus.RUNNING}
+
+
+def test_a_location_of_a_file_of_ones_own_has_its_environments_file_and_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedding_assets.definitions import definitions_of
+
+    for name in ("EMBEDDING_ASSETS_ENV", "EMBEDDING_ASSETS_STORE", "EMBEDDING_ASSETS_PREFIX"):
+        monkeypatch.setenv(name, "")  # so that what is exported is taken back after the test
+        monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(f"EMBEDDING_ASSETS_STORE=file://{tmp_path}/elsewhere\n")
+    (tmp_path / ".env.receipts").write_text(
+        f"EMBEDDING_ASSETS_STORE=file://{tmp_path}/store\nEMBEDDING_ASSETS_PREFIX=receipts\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    loaded = definitions_of("receipts")
+    dg.Definitions.validate_loadable(loaded)
+    assert loaded.resources is not None
+    assert loaded.resources["receipts_store"].url == f"file://{tmp_path}/store"
+    assert {key.path[0] for key in loaded.resolve_asset_graph().get_all_asset_keys()} == {"receipts"}
