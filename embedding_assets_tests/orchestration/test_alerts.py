@@ -10,7 +10,7 @@ import pytest
 from embedding_assets.alerts import pace
 from embedding_assets.alerts.outbox import Outbox
 from embedding_assets.errors import StoreUnavailableError
-from embedding_assets.orchestration.alerts import collect
+from embedding_assets.orchestration.alerts import advice, collect
 from embedding_assets.orchestration.attempts import ATTEMPT_TAG, LAST_ATTEMPT_TAG
 from embedding_assets.orchestration.audit import AUDIT_JOB
 from embedding_assets.orchestration.names import Names
@@ -154,6 +154,14 @@ def test_a_run_that_died_without_a_word_is_told(alarms: Alarms, hook: Webhook) -
     alarms.run("2026-11-03")
     alarms.look()
     assert hook.titles[1:] == ["[lines 2026-11-03] step deltas recovered"]
+
+
+def test_every_check_of_the_package_has_advice_of_its_own(complete: Deployment) -> None:
+    names = {key.name for key in complete.definitions.resolve_asset_graph().asset_check_keys}
+    unknown = advice.for_check("somebody_elses", "ERROR")
+    assert len(names) > 3
+    assert [name for name in sorted(names) if advice.for_check(name, "WARN") == unknown] == []
+    assert [name for name in sorted(names) if advice.for_check(name, "ERROR") == unknown] == []
 
 
 def test_what_somebody_cancelled_is_no_failure_but_its_checks_are(alarms: Alarms, hook: Webhook) -> None:

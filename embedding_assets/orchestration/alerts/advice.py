@@ -55,6 +55,27 @@ _CHECKS: dict[tuple[str, Severity], Advice] = {
     ("snapshot_is_fresh", "WARN"): _STALE,
     ("snapshot_is_fresh", "ERROR"): _STALE,
 }
+# What nobody but the owner of the documents can mend; what was found says what to look at.
+_VECTORS = Advice(
+    "Nothing: the snapshot is whole and serves. It is judged again by the next compaction.",
+    "Look at the snapshot's report, and at what was embedded since the last one that passed.",
+)
+_OF_VECTORS = ("vectors_are_sound", "texts_are_not_empty", "duplicates_are_few", "centroid_is_steady")
+_OTHERS: dict[str, Advice] = {
+    **dict.fromkeys(_OF_VECTORS, _VECTORS),
+    "model_is_as_declared": Advice(
+        "Nothing: what is there stays as it is.",
+        "Correct the declaration, or give the new model a collection of its own.",
+    ),
+    "rejects_are_few": Advice(
+        "What can be asked for again is, as often as `attempts` allows.",
+        "Read the reasons in the check `results_are_complete` of the same cell.",
+    ),
+    "snapshot_is_fresh": Advice(
+        "Nothing more than always: batches are polled and deltas compacted as they come.",
+        "See whether documents still come, whether batches are stuck at the API, and whether the sensors run.",
+    ),
+}
 _ANY_CHECK = Advice(
     "It is evaluated again by the next run that makes or audits this partition.",
     "See what was found on the check's page.",
@@ -63,7 +84,7 @@ _ANY_CHECK = Advice(
 
 def for_check(name: str, severity: Severity) -> Advice:
     """The advice for a failed check."""
-    return _CHECKS.get((name, severity), _ANY_CHECK)
+    return _CHECKS.get((name, severity)) or _OTHERS.get(name, _ANY_CHECK)
 
 
 def for_run(*, requested: bool, severity: Severity) -> Advice:

@@ -92,7 +92,7 @@ def _evaluation(event: dg.EventLogEntry, run: dg.DagsterRun, own: Own) -> Change
 def _steps(events: Sequence[dg.EventLogEntry], run: dg.DagsterRun, own: Own) -> list[Change]:
     """What ended well and what did not; of a run that died without a word, what it had still to do."""
     ended: dict[str, Change] = {}
-    planned: list[str] = []
+    planned: dict[str, None] = {}
     why, at = "it ended without a word", 0.0
     of_assets = any(e.dagster_event and e.dagster_event.event_type in _PLANNED for e in events)
     for event in events:
@@ -100,16 +100,21 @@ def _steps(events: Sequence[dg.EventLogEntry], run: dg.DagsterRun, own: Own) -> 
         if told is None:
             continue
         at = max(at, event.timestamp)
-        step = told.step_key or ""
+        step = _whole(told.step_key or "")
         if told.event_type == dg.DagsterEventType.RUN_FAILURE:
             why = _sentence(told.message or why)
         elif told.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED and step:
-            planned.append(step)
+            planned[step] = None
         elif step and told.event_type in (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE):
+            if step not in own.steps and run.job_name not in own.jobs:
+                continue
             reason = _failure(told)
-            name = step if of_assets else f"{run.job_name}.{step}"
-            if own.has_step(step) or run.job_name in own.jobs:
-                ended[step] = _change(run, "step", name, reason, event.timestamp)
+            # Of an asset that is made in several steps a failed one counts, and that some ended well means nothing.
+            if not reason and (
+                (step in ended and ended[step].failed) or (step != told.step_key and not run.is_success)
+            ):
+                continue
+            ended[step] = _change(run, "step", step if of_assets else f"{run.job_name}.{step}", reason, event.timestamp)
     found = list(ended.values())
     if run.status == dg.DagsterRunStatus.FAILURE and not any(change.failed for change in found):
         if not any(_checked(event) for event in events):  # it failed because a check did, which is told as such
@@ -137,6 +142,11 @@ def _change(run: dg.DagsterRun, kind: str, name: str, reason: str, at: float) ->
         to_do=to_do if reason else "",
         page=page_of(run.run_id),
     )
+
+
+def _whole(step: str) -> str:
+    """The step that a step belongs to: `compact_shards` of `compact_shards.make_shard[3]`."""
+    return step.partition(".")[0].partition("[")[0]
 
 
 def _failure(event: dg.DagsterEvent) -> str:
