@@ -21,7 +21,7 @@ import numpy as np
 from embedding_assets.chroma import api
 from embedding_assets.chroma.expectation import Expectation
 from embedding_assets.chroma.log_probe import LogProbe
-from embedding_assets.chroma.read import ids_of, reading, records_of
+from embedding_assets.chroma.read import every_record, ids_of, reading, records_of
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.search_probe import Found, SearchProbe, evenly, sample_of
 from embedding_assets.chroma.spec import DatabaseSpec, Source
@@ -128,7 +128,7 @@ def _examine_log(folder: Path, spec: DatabaseSpec, expected: Expectation | None,
         report.collections = [chosen.name]
         _note_distance(chosen.space, spec, report)
         probe = LogProbe(DatabaseSpec(chosen.name, chosen.dimension or 0, chosen.space))
-        batches = records_of(connection, chosen, VectorReader(connection, folder, chosen))
+        batches = every_record(connection, folder, chosen)
         whole = _take_in(batches, spec, report, expected, probe.show)
     if whole:
         report.problems.extend(probe.judge(folder.parent))
@@ -258,11 +258,11 @@ def _take_in(
         seen.update(batch.ids)
         show(batch)
         if expected:
-            report.problems.extend(expected.check(batch, hashes))
+            expected.observe(batch, hashes)
     if len(seen) != report.digest.count:
         report.problems.append(f"{report.digest.count - len(seen)} ids stand twice")
     if expected:
-        report.problems.extend(expected.missing())
+        report.problems.extend(expected.problems())
     return True
 
 

@@ -42,14 +42,6 @@ def read_log(connection: sqlite3.Connection, collection: Collection, after: int)
         yield LogRow(seq, operation, record_id, bool(has_vector))
 
 
-def count_log(connection: sqlite3.Connection, collection: Collection) -> int:
-    """How many rows of the collection are in the log."""
-    (count,) = connection.execute(
-        "SELECT count(*) FROM embeddings_queue WHERE topic = ?", (collection.topic,)
-    ).fetchone()
-    return int(count)
-
-
 def log_vectors(connection: sqlite3.Connection, seqs: Sequence[int], dimension: int) -> Vectors:
     """The vectors of these log rows as they were written, shape (n, dimension), float32.
 
@@ -78,7 +70,7 @@ def log_metadata(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[di
     parsed: list[dict[str, Scalar | None]] = []
     for some in slices(len(seqs), _AT_ONCE):
         found = _values(connection, "metadata, NULL", seqs[some])
-        parsed.extend(_parse(seq, found[seq][0]) for seq in seqs[some])
+        parsed.extend(parse_metadata(seq, found[seq][0]) for seq in seqs[some])
     return parsed
 
 
@@ -93,7 +85,8 @@ def _values(connection: sqlite3.Connection, columns: str, seqs: Sequence[int]) -
     return found
 
 
-def _parse(seq: int, text: Any) -> dict[str, Scalar | None]:
+def parse_metadata(seq: int, text: Any) -> dict[str, Scalar | None]:
+    """The metadata of this log row from the JSON text that stands there; raises as `log_metadata`."""
     if text is None:
         return {}
     if type(text) is not str:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from embedding_assets.chroma.fingerprint import require_known
 from embedding_assets.chroma.log_reader import log_metadata
-from embedding_assets.chroma.replay import pending_changes
+from embedding_assets.chroma.plain_log import count_plain, plain_pages, plain_records
+from embedding_assets.chroma.replay import index_of, pending_changes
 from embedding_assets.chroma.sqlite_reader import (
     Collection,
     UnknownFormatError,
@@ -21,9 +22,9 @@ from embedding_assets.chroma.sqlite_reader import (
     stored_value,
     unknown_value,
 )
-from embedding_assets.chroma.vectors import VectorReader
+from embedding_assets.chroma.vectors import VectorReader, as_cosine_gives
 from embedding_assets.errors import CorruptedError
-from embedding_assets.records import RESERVED_KEYS, Metadata, Origin, RecordBatch, Scalar
+from embedding_assets.records import RESERVED_KEYS, Metadata, Origin, RecordBatch, Scalar, Vectors
 
 _REMEDY = "Quarantine it and build it again"
 
@@ -47,24 +48,40 @@ def read_records(
     """
     with reading(folder) as connection:
         chosen = choose(read_collections(connection), collection)
-        yield from records_of(connection, chosen, VectorReader(connection, folder, chosen, raw=raw), rows)
+        yield from every_record(connection, folder, chosen, rows, raw=raw)
+
+
+def every_record(
+    connection: sqlite3.Connection, folder: Path, collection: Collection, rows: int = 5000, *, raw: bool = False
+) -> Iterator[RecordBatch]:
+    """As `read_records`, with what is open already; raises ValueError and sqlite3.Error for what contradicts itself."""
+    if index_of(folder, collection) is None and count_plain(connection, collection):
+        for ids, metadatas, vectors in plain_records(connection, collection, rows):
+            given = as_cosine_gives(vectors) if collection.space == "cosine" and not raw else vectors
+            yield _batch(ids, given, metadatas)
+    else:
+        yield from records_of(connection, collection, VectorReader(connection, folder, collection, raw=raw), rows)
 
 
 def records_of(
     connection: sqlite3.Connection, collection: Collection, vectors: VectorReader, rows: int = 5000
 ) -> Iterator[RecordBatch]:
-    """As `read_records`, with what is open already; raises ValueError and sqlite3.Error for what contradicts itself."""
+    """As `every_record`, with a reader of vectors that is there already."""
     count = 0
     for ids, metadatas in _pages(connection, collection, rows):
-        documents = [split_document(values) for values in metadatas]
-        for values in metadatas:
-            for key in values:
-                if key.startswith("chroma:"):
-                    raise unknown_value(key)
         count += len(ids)
-        yield RecordBatch(ids, vectors.vectors(ids), documents, metadatas)
+        yield _batch(ids, vectors.vectors(ids), metadatas)
     if count != len(vectors.places):
         raise ValueError(f"the index holds {len(vectors.places)} records, SQLite {count}")
+
+
+def _batch(ids: list[str], vectors: Vectors, metadatas: list[Metadata]) -> RecordBatch:
+    documents = [split_document(values) for values in metadatas]
+    for values in metadatas:
+        for key in values:
+            if key.startswith("chroma:"):
+                raise unknown_value(key)
+    return RecordBatch(ids, vectors, documents, metadatas)
 
 
 def read_ids(folder: Path, collection: str | None = None) -> list[str]:
@@ -127,6 +144,9 @@ def _pages(
     """Ids and metadata (these keys, or all; the document is among them), in `get()` order, log's tail included."""
     if rows < 1:
         raise ValueError("a batch has at least one row")
+    if count_plain(connection, collection):
+        yield from plain_pages(connection, collection, rows, keys)
+        return
     changes = pending_changes(connection, collection)
     stored = connection.execute(
         # NOT INDEXED: the order is that of the table itself, and an index on the segment would mean sorting it.

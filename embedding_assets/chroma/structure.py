@@ -14,8 +14,8 @@ from pathlib import Path
 from embedding_assets.chroma.fingerprint import is_known
 from embedding_assets.chroma.hnsw_files import open_hnsw
 from embedding_assets.chroma.index_checks import check_index, reachable
-from embedding_assets.chroma.log_reader import count_log
 from embedding_assets.chroma.migrations import are_ours, check_migrations
+from embedding_assets.chroma.plain_log import count_plain
 from embedding_assets.chroma.read import ids_of
 from embedding_assets.chroma.replay import index_of, indexed_up_to, locate_vectors
 from embedding_assets.chroma.sqlite_checks import check_file, check_log, check_records, check_tables
@@ -132,6 +132,9 @@ def _check_collection(
     name = collection.name
     try:
         index = index_of(folder, collection)
+        if rows_to_be_read and index is None and (count := count_plain(connection, collection)):
+            report.records[name] = report.unindexed[name] = count
+            return
         up_to = indexed_up_to(collection, index)
         if index is not None:
             files = open_hnsw(folder / collection.vector_segment, collection.dimension or 0)
@@ -152,8 +155,7 @@ def _check_collection(
         report.with_problem(f"collection {name!r}: {error}")
         return
     report.records[name] = len(ids)
-    if not (rows_to_be_read and len(ids) == count_log(connection, collection)):
-        report.problems.extend(check_log(connection, collection))
+    report.problems.extend(check_log(connection, collection))
     lost = sum(record_id not in places.labels and record_id not in places.log_rows for record_id in ids)
     if lost:
         report.with_problem(f"collection {name!r}: {lost} records of SQLite are neither in the index nor in the log")

@@ -158,40 +158,43 @@ def write_delta(
     database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
     try:
         written = write_in_child(folder, database, sources, records=records)
-        manifest = Manifest(
-            kind="delta",
-            id=delta_id,
-            collection=spec.name,
-            model=spec.model,
-            dimension=spec.dimensions,
-            distance=spec.distance,
-            count=written.count,
-            digest="",
-            files=describe_files(folder),
-            created_at=layout.now().isoformat(),
-            run_id=run_id,
-            chromadb_version=written.chromadb_version,
-            engine=written.how,
-            day=day,
-            batches=entries(written.applied),
-        )
 
         def proof() -> Examination:
             subject = f"new delta {delta_id} of {spec.name}"
             indexed = written.engine != "direct"
             return prove(folder, database, sources, records=records, subject=subject, indexed=indexed)
 
-        return _prove_and_publish(store, manifest, folder, proof)
+        def manifest() -> Manifest:
+            return Manifest(
+                kind="delta",
+                id=delta_id,
+                collection=spec.name,
+                model=spec.model,
+                dimension=spec.dimensions,
+                distance=spec.distance,
+                count=written.count,
+                digest="",
+                files=describe_files(folder),
+                created_at=layout.now().isoformat(),
+                run_id=run_id,
+                chromadb_version=written.chromadb_version,
+                engine=written.how,
+                day=day,
+                batches=entries(written.applied),
+            )
+
+        return _prove_and_publish(store, folder, proof, manifest)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prove_and_publish(
-    store: ObjectStore, manifest: Manifest, folder: Path, proof: Callable[[], Examination]
+    store: ObjectStore, folder: Path, proof: Callable[[], Examination], describe: Callable[[], Manifest]
 ) -> Manifest:
     """Upload while the proof is under way in its child process; without the manifest nothing is committed."""
     with ThreadPoolExecutor(1, thread_name_prefix="proof") as pool:
         proving = pool.submit(proof)
+        manifest = describe()
         try:
             place(store, manifest, folder)
             examined = proving.result()
