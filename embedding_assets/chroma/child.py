@@ -13,7 +13,7 @@ from embedding_assets.chroma.read import read_ids
 from embedding_assets.chroma.reports import Examination, MergeReport
 from embedding_assets.chroma.sample import from_json, read_sample
 from embedding_assets.chroma.spec import DatabaseSpec, Source
-from embedding_assets.chroma.workers import TaskFailedError, run_task
+from embedding_assets.chroma.workers import TaskFailedError, keep_ready, run_task
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, UnreadableError
 from embedding_assets.records import RecordBatch
 
@@ -49,6 +49,11 @@ class MergeFailedError(EmbeddingAssetsError):
     """A merge did not come to its end; what it was writing is to be thrown away."""
 
     recoverable = True
+
+
+def warm_up() -> None:
+    """Have a child process at hand by the time that it is needed: it takes two seconds to start."""
+    keep_ready()
 
 
 def merge_in_child(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], *, records: int) -> MergeReport:

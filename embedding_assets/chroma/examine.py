@@ -28,9 +28,9 @@ from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.sqlite_reader import UnknownFormatError, choose, read_collections
 from embedding_assets.chroma.sqlite_writer import writable
 from embedding_assets.chroma.structure import Structure, check_structure
-from embedding_assets.chroma.vectors import VectorReader
+from embedding_assets.chroma.vectors import VectorReader, as_cosine_gives
 from embedding_assets.errors import CorruptedError
-from embedding_assets.records import ContentDigest, RecordBatch, record_hashes
+from embedding_assets.records import ContentDigest, RecordBatch
 
 _MOST_PROBLEMS = 20
 # A wrecked graph finds next to nothing. A whole one need not find everything: where many records have one vector (on
@@ -128,8 +128,8 @@ def _examine_log(folder: Path, spec: DatabaseSpec, expected: Expectation | None,
         report.collections = [chosen.name]
         _note_distance(chosen.space, spec, report)
         probe = LogProbe(DatabaseSpec(chosen.name, chosen.dimension or 0, chosen.space))
-        batches = every_record(connection, folder, chosen)
-        whole = _take_in(batches, spec, report, expected, probe.show)
+        batches = every_record(connection, folder, chosen, raw=True)
+        whole = _take_in(batches, spec, report, expected, probe.show, raw_of=chosen.space)
     if whole:
         report.problems.extend(probe.judge(folder.parent))
 
@@ -243,22 +243,28 @@ def _take_in(
     report: _Report,
     expected: Expectation | None,
     show: Callable[[RecordBatch], None],
+    raw_of: str = "",
 ) -> bool:
-    """Every record once; False where the rest is not worth a look."""
+    """Every record once; False where the rest is not worth a look.
+
+    `raw_of` is the distance, where vectors come as they were written.
+    """
     seen: set[str] = set()
-    for batch in batches:
+    for read in batches:
+        batch = read
+        if raw_of == "cosine":
+            batch = RecordBatch(read.ids, as_cosine_gives(read.embeddings), read.documents, read.metadatas)
         report.dimension = int(batch.embeddings.shape[1])
         if spec.dimension not in (0, report.dimension):
             report.problems.append(f"its dimension is {report.dimension}, not {spec.dimension}")
             return False
         if not np.isfinite(batch.embeddings).all():
             report.problems.append("holds vectors that are not finite")
-        hashes = record_hashes(batch)
-        report.digest.add_hashes(hashes)
+        report.digest.add(batch)
         seen.update(batch.ids)
         show(batch)
         if expected:
-            expected.observe(batch, hashes)
+            expected.observe(read)
     if len(seen) != report.digest.count:
         report.problems.append(f"{report.digest.count - len(seen)} ids stand twice")
     if expected:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,9 @@ import orjson
 
 from embedding_assets.chroma.sources import read_source
 from embedding_assets.chroma.spec import DatabaseSpec, Source
-from embedding_assets.chroma.vectors import as_cosine_gives
-from embedding_assets.records import Origin, RecordBatch, record_hashes
+from embedding_assets.records import Origin, RecordBatch, Vectors, slices
 
+_BLOCK = 64  # vectors whose products stay in the processor's cache
 _PROJECTIONS = 4
 # A cosine index holds unit vectors and norms: what comes back differs from what went in by float32 rounding, up to
 # 1e-6 measured; twice through the index stays well below this.
@@ -22,25 +23,24 @@ _TOLERANCE = 1e-5
 
 
 class Expectation:
-    """What the sources say, to be held against what is read.
+    """What the sources say, to be held against what is read: of each record a hash of its texts and one of its vector.
 
-    Exactly: a hash of each record, vector included, as `get` has to give it. Or not: a hash of the texts, and a sketch
-    of the vector. A sketch is a few random projections: 32 bytes, and a changed vector does not keep all of them.
+    Exactly: 64 bits of the vector as it was written; a change of any one number in it always changes them. Or not: a
+    sketch, a few random projections in 32 bytes, of which a changed vector does not keep all.
 
     The sources are read in a thread of their own while the database is: decoding and hashing leave Python's lock alone.
     """
 
     def __init__(self, spec: DatabaseSpec, sources: Sequence[Source], *, exact: bool) -> None:
-        generator = np.random.default_rng(20_240_229)
-        self._projection = generator.standard_normal((spec.dimension, _PROJECTIONS)).astype(np.float32)
         self._spec, self._exact = spec, exact
+        self._mark = _prints(spec.dimension) if exact else _sketches(spec.dimension)
         self._found = _Columns()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="expectation")
         self._learning = self._pool.submit(self._learn, sources)
 
-    def observe(self, batch: RecordBatch, hashes: Sequence[bytes]) -> None:
-        """Take note of records of the database, whose `record_hashes` are given."""
-        self._found.add(batch.ids, hashes if self._exact else _text_hashes(batch), self._sketches_of(batch))
+    def observe(self, batch: RecordBatch) -> None:
+        """Take note of records of the database; for an exact comparison with their vectors as they were written."""
+        self._found.add(batch, self._mark)
 
     def problems(self) -> list[str]:
         """What is wrong with what was observed: records that no source has, that are another, or that are missing."""
@@ -51,16 +51,14 @@ class Expectation:
             expected = rows.pop(record_id, None)
             if expected is None:
                 problems.append(f"holds {record_id!r}, which no source has")
-            elif wanted.hashes[expected[1]] != found.hashes[row]:
-                what = "document, metadata or vector" if self._exact else "document or metadata"
-                problems.append(f"{record_id!r} has another {what} than its source")
+            elif wanted.texts[expected[1]] != found.texts[row]:
+                problems.append(f"{record_id!r} has another document or metadata than its source")
             else:
                 pairs.append((expected[1], row))
-        if pairs and not self._exact:
-            left = np.concatenate(wanted.sketches)[[one for one, _ in pairs]]
-            right = np.concatenate(found.sketches)[[other for _, other in pairs]]
-            apart = np.abs(right - left)[:, :-1].max(axis=1)
-            wrong = ~(apart <= _TOLERANCE * np.maximum(left[:, -1], 1e-30) * 8)
+        if pairs:
+            left = np.concatenate(wanted.marks)[[one for one, _ in pairs]]
+            right = np.concatenate(found.marks)[[other for _, other in pairs]]
+            wrong = left != right if self._exact else _apart(left, right)
             others = [found.ids[pairs[at][1]] for at in np.flatnonzero(wrong)]
             problems += [f"{record_id!r} has another vector than its source" for record_id in others]
         if rows:
@@ -73,12 +71,9 @@ class Expectation:
         wanted = _Columns()
         rows: dict[str, tuple[Origin, int]] = {}
         for source in sources:
-            # Raw vectors are what a log is written of; what of them comes back is not for the sources to say.
-            for records in read_source(source, self._spec.collection, raw=self._exact):
-                batch = _as_given(records, self._spec) if self._exact else records
+            for batch in read_source(source, self._spec.collection, raw=self._exact):
                 first = len(wanted.ids)
-                hashes = record_hashes(batch) if self._exact else _text_hashes(batch)
-                wanted.add(batch.ids, hashes, self._sketches_of(batch))
+                wanted.add(batch, self._mark)
                 for row, (record_id, metadata) in enumerate(zip(batch.ids, batch.metadatas, strict=True), start=first):
                     origin = Origin.of(metadata)
                     known = rows.get(record_id)
@@ -86,35 +81,57 @@ class Expectation:
                         rows[record_id] = (origin, row)
         return wanted, rows
 
-    def _sketches_of(self, batch: RecordBatch) -> npt.NDArray[np.float32]:
-        """Projections and length of each vector, shape (n, projections + 1)."""
-        if self._exact:
-            return np.empty((0, 0), np.float32)
-        projected = batch.embeddings @ self._projection
-        lengths = np.linalg.norm(batch.embeddings, axis=1).astype(np.float32)
-        sketches: npt.NDArray[np.float32] = np.column_stack([projected, lengths])
-        return sketches
+
+_Marks = npt.NDArray[Any]
 
 
 class _Columns:
-    """Ids, hashes and sketches of records, in order."""
+    """Of records, in order: ids, hashes of their texts, and what their vectors are known by."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
-        self.hashes: list[bytes] = []
-        self.sketches: list[npt.NDArray[np.float32]] = []
+        self.texts: list[bytes] = []
+        self.marks: list[_Marks] = []
 
-    def add(self, ids: Sequence[str], hashes: Sequence[bytes], sketches: npt.NDArray[np.float32]) -> None:
-        self.ids.extend(ids)
-        self.hashes.extend(hashes)
-        self.sketches.append(sketches)
+    def add(self, batch: RecordBatch, mark: Callable[[Vectors], _Marks]) -> None:
+        self.ids.extend(batch.ids)
+        self.texts.extend(_text_hashes(batch))
+        self.marks.append(mark(batch.embeddings))
 
 
-def _as_given(batch: RecordBatch, spec: DatabaseSpec) -> RecordBatch:
-    """The records as `get` gives them once they are in a database."""
-    if spec.distance != "cosine":
-        return batch
-    return RecordBatch(batch.ids, as_cosine_gives(batch.embeddings), batch.documents, batch.metadatas)
+def _prints(dimension: int) -> Callable[[Vectors], _Marks]:
+    """Makes 64 bits of each vector: its words times odd numbers drawn at random, added up modulo 2^64."""
+    words, kind = (dimension // 2, "<u8") if dimension % 2 == 0 else (dimension, "<u4")
+    factors = np.random.default_rng(20_240_229).integers(0, 2**63, words, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+
+    def mark(vectors: Vectors) -> _Marks:
+        prints = np.empty(len(vectors), dtype=np.uint64)
+        for some in slices(len(vectors), _BLOCK):
+            # -0.0 is written as it is, and is another number here than 0.0.
+            rows = np.ascontiguousarray(vectors[some], dtype="<f4").view(kind)
+            prints[some] = (rows * factors).sum(axis=1, dtype=np.uint64)
+        return prints
+
+    return mark
+
+
+def _sketches(dimension: int) -> Callable[[Vectors], _Marks]:
+    """Makes of each vector its projections and its length, shape (n, projections + 1)."""
+    generator = np.random.default_rng(20_240_229)
+    projection = generator.standard_normal((dimension, _PROJECTIONS)).astype(np.float32)
+
+    def mark(vectors: Vectors) -> _Marks:
+        lengths = np.linalg.norm(vectors, axis=1).astype(np.float32)
+        return np.column_stack([vectors @ projection, lengths])
+
+    return mark
+
+
+def _apart(wanted: _Marks, found: _Marks) -> npt.NDArray[np.bool_]:
+    """Which sketches are of two vectors."""
+    apart = np.abs(found - wanted)[:, :-1].max(axis=1)
+    different: npt.NDArray[np.bool_] = ~(apart <= _TOLERANCE * np.maximum(wanted[:, -1], 1e-30) * 8)
+    return different
 
 
 def _text_hashes(batch: RecordBatch) -> list[bytes]:

@@ -69,6 +69,13 @@ def run_task(task: str, arguments: dict[str, Any], seconds: float, memory: int |
     return result
 
 
+def keep_ready() -> None:
+    """Start a worker process unless one is at hand; returns at once."""
+    worker = _take()
+    with _lock:
+        _idle.append(worker)
+
+
 def _take() -> _Worker:
     with _lock:
         while _idle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from embedding_assets.batches.requests import read_requests
 from embedding_assets.batches.results import CellResults, poll
 from embedding_assets.batches.submit import Submission, submit
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.child import warm_up
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import ObjectStore
@@ -25,7 +27,7 @@ from embedding_assets.vectorstore.delta import (
     readable_deltas,
 )
 from embedding_assets.vectorstore.manifest import Manifest
-from embedding_assets.vectorstore.transfer import at_once
+from embedding_assets.vectorstore.transfer import at_once, one_ahead
 
 Log = Callable[[str], None]
 
@@ -80,7 +82,7 @@ def build_cell_deltas(
     Args:
         store, spec, day: the cell.
         run_id: who does it.
-        scratch: an existing folder on a disk with room for the cell's largest delta, twice.
+        scratch: an existing folder on a disk with room for the cell's largest delta, three times.
         log: told what is done.
 
     Raises:
@@ -92,18 +94,25 @@ def build_cell_deltas(
     built: list[Manifest] = []
     damaged: dict[str, str] = {}
     failed: list[DeltaFailedError] = []
-    for group in group_batches([landing.accepted for landing in waiting], spec.delta_records):
-        with TemporaryDirectory(prefix="delta-", dir=scratch) as folder:
-            batches = _fetch(store, [waiting[position] for position in group], Path(folder), damaged)
-            if not batches:
-                continue
+    groups = group_batches([landing.accepted for landing in waiting], spec.delta_records)
+    if groups:
+        warm_up()
+    with TemporaryDirectory(prefix="deltas-", dir=scratch) as work:
+
+        def fetch(number: int) -> tuple[Path, list[LandedBatch]]:
+            folder = Path(work) / str(number)
+            return folder, _fetch(store, [waiting[position] for position in groups[number]], folder, damaged)
+
+        for folder, batches in one_ahead(fetch, range(len(groups))):
             try:
-                built.append(build_delta(store, spec, day, batches, run_id=run_id, scratch=Path(folder)))
+                if batches:
+                    built.append(build_delta(store, spec, day, batches, run_id=run_id, scratch=folder))
+                    log(f"delta {built[-1].id}: {built[-1].count} records of {len(batches)} batches")
             except DeltaFailedError as error:
                 failed.append(error)
                 log(str(error))
-                continue
-            log(f"delta {built[-1].id}: {built[-1].count} records of {len(batches)} batches")
+            finally:
+                shutil.rmtree(folder)
     if failed and not built:
         raise failed[0]
     return CellDeltas(tuple(built), tuple(before), damaged, tuple(str(error) for error in failed))
@@ -126,7 +135,8 @@ def _fetch(store: ObjectStore, landings: list[Landing], folder: Path, damaged: d
             return None
         return LandedBatch(landing.batch_id, landing.created_at, landing.landing_id, landing.accepted, path)
 
-    return [batch for batch in at_once(fetch, landings) if batch is not None]
+    folder.mkdir()
+    return [batch for batch in at_once(fetch, landings, threads=16) if batch is not None]
 
 
 def _batches_of(store: ObjectStore, spec: CollectionSpec, day: str) -> set[str]:

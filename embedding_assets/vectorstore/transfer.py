@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +40,18 @@ def at_once(do: Callable[[_Item], _Answer], items: Iterable[_Item], threads: int
     """`do` for every item, several at a time; answers in order; the first exception ends it."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(do, items))
+
+
+def one_ahead(do: Callable[[_Item], _Answer], items: Iterable[_Item]) -> Iterator[_Answer]:
+    """`do` for every item in order, in a thread: while the caller works with one answer, the next is under way."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: deque[Future[_Answer]] = deque()
+        for item in items:
+            coming.append(pool.submit(do, item))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def upload_files(store: ObjectStore, manifest: Manifest, folder: Path) -> None:

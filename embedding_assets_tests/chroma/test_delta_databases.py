@@ -96,9 +96,9 @@ def _another_id(batch: RecordBatch) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_shorter, "'id-00003' has another document, metadata or vector"),
-        (_another_text, "'id-00003' has another document, metadata or vector"),
-        (_another_type, "'id-00003' has another document, metadata or vector"),
+        (_shorter, "'id-00003' has another vector"),
+        (_another_text, "'id-00003' has another document or metadata"),
+        (_another_type, "'id-00003' has another document or metadata"),
         (_another_id, "'id-00003', which no source has"),
     ],
 )
