@@ -129,7 +129,7 @@ class Outbox:
 
     def _message(self, key: str, name: str) -> Message | None:
         try:
-            return Message.from_bytes(_read(self._store, key), key)
+            return _read_message(self._store, key)
         except CorruptedError as error:
             return Message(name, f"An alert could not be read: {error}", 0.0, (), ())
         except ObjectMissingError:
@@ -153,6 +153,11 @@ class Outbox:
 def scopes(store: ObjectStore) -> list[str]:
     """The sets of collections that have alerts in a store."""
     return store.folders(layout.alerts())
+
+
+@lru_cache(maxsize=5_000)
+def _read_message(store: ObjectStore, key: str) -> Message:
+    return Message.from_bytes(store.get(key), key)
 
 
 @lru_cache(maxsize=20_000)

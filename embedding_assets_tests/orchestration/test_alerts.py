@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event
 
 import dagster as dg
 import pytest
@@ -14,6 +15,7 @@ from embedding_assets.orchestration.alerts import advice, collect
 from embedding_assets.orchestration.attempts import ATTEMPT_TAG, LAST_ATTEMPT_TAG
 from embedding_assets.orchestration.audit import AUDIT_JOB
 from embedding_assets.orchestration.names import Names
+from embedding_assets.orchestration.sensors import alerts as sensor
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.delta import list_deltas
 from embedding_assets_tests.orchestration.alarms import Alarms
@@ -243,6 +245,23 @@ def test_a_store_that_is_out_of_reach_is_told_without_it_once(alarms: Alarms, ho
     assert hook.titles == ["No access to the object store, without which there are no alerts"]
     alarms.look()
     assert hook.titles[1:] == ["[lines 2026-11-03] deltas_are_whole failed (ERROR)"]
+
+
+def test_a_store_that_never_answers_is_told_like_one_that_is_down(
+    alarms: Alarms, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Event()
+
+    class Silent(ObjectStore):
+        def walk(self, prefix: str, after: str | None = None) -> Iterator[object]:  # type: ignore[override]
+            answer.wait()
+            return iter(())
+
+    monkeypatch.setattr(sensor, "_STORE_SECONDS", 0.01)
+    for _ in range(4):
+        assert "did not answer within" in alarms.look(Silent(None, "s3://silent"))
+    answer.set()
+    assert hook.titles == ["No access to the object store, without which there are no alerts"]
 
 
 def test_nothing_is_lost_wherever_the_sensor_dies_and_doubled_only_between_acceptance_and_its_record(

@@ -10,7 +10,7 @@ import dagster as dg
 import orjson
 
 from embedding_assets.alerts.message import Change, Message
-from embedding_assets.alerts.outbox import Outbox
+from embedding_assets.alerts.outbox import Contents, Outbox
 from embedding_assets.alerts.standing import Standing, news, standing
 from embedding_assets.orchestration.alerts.own import Own, is_in
 from embedding_assets.orchestration.alerts.runs import about, observe_run, page_of
@@ -78,6 +78,7 @@ class Look:
 def collect(
     instance: dg.DagsterInstance,
     outbox: Outbox,
+    contents: Contents,
     own: Own,
     location: str | None,
     position: Position,
@@ -90,6 +91,7 @@ def collect(
     Args:
         instance: whose runs and ticks.
         outbox: of the set.
+        contents: what it holds.
         own: what belongs to the set.
         location: the code location that the set lives in.
         position: where the last look ended.
@@ -101,7 +103,7 @@ def collect(
         StoreError: the store did not answer, or refuses; nothing is lost, the next look starts from the same position.
     """
     at = now or layout.now()
-    known = standing(outbox.read().messages.values())
+    known = standing(contents.messages.values())
     finished, more = _finished_runs(instance, position)
     look, looked_at = Look(position, more=more), dict(position.seen)
     under_way = instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY), limit=RUNS_AT_ONCE)

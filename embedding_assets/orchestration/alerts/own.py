@@ -41,10 +41,6 @@ class Own:
             instigators=frozenset(instigators),
         )
 
-    def has_step(self, key: str) -> bool:
-        """Whether a step is one of ours; the steps within a graph have its name before theirs."""
-        return key.partition(".")[0] in self.steps
-
 
 def location_of(context: dg.SensorEvaluationContext) -> str | None:
     """The code location that a sensor lives in; None in a process that has none, as a test."""

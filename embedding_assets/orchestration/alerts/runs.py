@@ -118,7 +118,7 @@ def _steps(events: Sequence[dg.EventLogEntry], run: dg.DagsterRun, own: Own) -> 
     found = list(ended.values())
     if run.status == dg.DagsterRunStatus.FAILURE and not any(change.failed for change in found):
         if not any(_checked(event) for event in events):  # it failed because a check did, which is told as such
-            left = [step for step in planned if own.has_step(step) and step not in ended]
+            left = [step for step in planned if step in own.steps and step not in ended]
             found += [_change(run, "step", step, why, at) for step in left]
             if not left and run.job_name in own.jobs:
                 found.append(_change(run, "job", run.job_name, why, at))

@@ -1,26 +1,32 @@
 """The sensor that tells of failures and recoveries: collects what is news, and delivers it."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
+from collections.abc import Callable
 from dataclasses import replace
+from threading import Thread
+from typing import TypeVar
 
 import dagster as dg
 
 from embedding_assets.alerts.channels import Channel
 from embedding_assets.alerts.delivery import Delivered, deliver, forget
 from embedding_assets.alerts.message import Change, Message
-from embedding_assets.alerts.outbox import Outbox
+from embedding_assets.alerts.outbox import Contents, Outbox
 from embedding_assets.alerts.text import letter, title_of
 from embedding_assets.alerts.troubles import channel_troubles
-from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError, StoreError
+from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError, StoreError, StoreUnavailableError
 from embedding_assets.orchestration.alerts.collect import Look, Position, collect
 from embedding_assets.orchestration.alerts.own import Own, location_of
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.resources import AlertsResource
+from embedding_assets.orchestration.resources import AlertsResource, StoreResource
 from embedding_assets.store import layout
 
 SECONDS = 20  # a failed check is told within a minute: this, SETTLE_SECONDS, and the channel's own time
 _TIDY_EVERY = 3600.0
 _STORE_DOWN_AFTER = 3
+# A store that swallows requests is found out before the daemon gives up the look, which it does after a minute.
+_STORE_SECONDS = 30.0
+_Answer = TypeVar("_Answer")
 
 
 def build_alerts(names: Names, own: Own, status: dg.DefaultSensorStatus, seconds: int) -> dg.SensorDefinition:
@@ -39,11 +45,11 @@ def build_alerts(names: Names, own: Own, status: dg.DefaultSensorStatus, seconds
         now, location = layout.now(), location_of(context)
         position = Position.read(context.cursor, now)
         try:
-            store = names.store_in(context).open()
-            outbox = Outbox(store, scope_of(location, names.prefix))
-            troubles = list(channel_troubles(outbox.read(), channels, bad, now.timestamp()))
+            resource, scope = names.store_in(context), scope_of(location, names.prefix)
+            outbox, contents = _in_time(lambda: _opened(resource, scope))
+            troubles = list(channel_troubles(contents, channels, bad, now.timestamp()))
             ids = [channel.id for channel in channels]
-            look = collect(context.instance, outbox, own, location, position, ids, troubles, now)
+            look = collect(context.instance, outbox, contents, own, location, position, ids, troubles, now)
             delivered = deliver(outbox, channels, ui_url=settings.ui_url or "", per_hour=settings.per_hour)
             position = look.position
             if now.timestamp() - position.tidied_at > _TIDY_EVERY:
@@ -63,6 +69,34 @@ def build_alerts(names: Names, own: Own, status: dg.DefaultSensorStatus, seconds
 def scope_of(location: str | None, prefix: str) -> str:
     """What the alerts of a set are filed under in the store, so that several sets may share it."""
     return ".".join(part for part in (location or "local", prefix) if part)
+
+
+def _opened(resource: StoreResource, scope: str) -> tuple[Outbox, Contents]:
+    outbox = Outbox(resource.open(), scope)
+    return outbox, outbox.read()
+
+
+def _in_time(ask: Callable[[], _Answer]) -> _Answer:
+    """What the store answers, or StoreUnavailableError where it takes longer than _STORE_SECONDS."""
+    answers: list[_Answer] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # whatever it is, it is raised where it was asked for
+            errors.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_STORE_SECONDS)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise StoreUnavailableError(
+            "the store of the alerts", f"did not answer within {_STORE_SECONDS:g} s", "The next look tries again."
+        )
+    return answers[0]
 
 
 def _in_words(look: Look, delivered: list[Delivered], channels: list[Channel]) -> str:
