@@ -213,6 +213,9 @@ def test_a_channel_that_is_down_gets_all_when_it_is_up_again_and_keeps_nobody_wa
     hook.up()
     alarms.cursor = None  # nor does it matter that the daemon has forgotten everything
     alarms.look()
+    kept = "".join(str(alarms.store.get(item.key)) + item.key for item in alarms.store.walk(""))
+    for secret in ("hunter2", "T0PSECRET"):
+        assert secret not in kept + alarms.said + str(alarms.cursor)
     assert hook.titles == mail.titles
     alarms.look()
     assert (len(hook.received), len(mail.received)) == (2, 2)
