@@ -145,10 +145,11 @@ def told(context: dg.OpExecutionContext, names: Names, operation: str, found: Fi
         partition=found.collection if asset == "snapshots" else None,
         description=f"{operation} of {found.collection}: {found.summary}",
         metadata={
+            # The log of a run shows the first lines of it.
+            "summary": found.summary,
+            "done": rows_table(found.rows),
+            "rows": len(found.rows),
             "operation": operation,
             "collection": found.collection,
-            "summary": found.summary,
-            "rows": len(found.rows),
-            "done": rows_table(found.rows),
         },
     )

@@ -271,3 +271,12 @@ def test_a_batch_of_another_program_is_found_landed_and_searched(
         (record,) = found.query("jar 4 of honey", n=1)
         assert (record.id, record.batch_id) == ("SHELF#7#GOOD#4", batch.id)
         assert record.metadata == {"shelf": 7, "good": 4}
+
+
+def test_a_check_that_is_executed_for_no_partition_says_what_to_do_instead(complete: Deployment) -> None:
+    # The button `Execute all` of a check's page launches this.
+    checks = dg.AssetSelection.checks_for_assets(dg.AssetKey("deltas"))
+    button = dg.Definitions(jobs=[dg.define_asset_job("execute_all", selection=checks)])
+    job = dg.Definitions.merge(complete.definitions, button).resolve_job_def("execute_all")
+    result = job.execute_in_process(instance=complete.instance, raise_on_error=False)
+    assert "launch the job `audit`" in trouble(result)
