@@ -89,7 +89,7 @@ deliveries = st.lists(
 )  # (submitted, first id, how many, shards from now on)
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(deliveries)
 def test_whatever_the_number_of_shards_was_the_content_is_that_of_a_single_one(
     tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[int, int, int, int]]
