@@ -11,6 +11,7 @@ The one exception is a database that has a log and nothing else, see `log_probe`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from embedding_assets.errors import CorruptedError
 from embedding_assets.records import ContentDigest, RecordBatch
 
 _MOST_PROBLEMS = 20
+_ROWS = 1000  # records in hand at once, and as many more under way
 # A wrecked graph finds next to nothing. A whole one need not find everything: where many records have one vector (on
 # real receipts two thirds of all lines stand more than once), HNSW's search stops among the equal ones, and with few
 # links an element it misses more. Whole ones were seen to have 0.73 and more even so; those that have either excuse
@@ -64,7 +66,7 @@ def examine(folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = ()) ->
     expected = Expectation(spec, sources, exact=log_only) if sources else None
     if log_only:
         with report.noting_contradictions():
-            _examine_log(folder, spec, expected, report)
+            _examine_log(folder, spec, expected, structure, report)
     elif structure.refusal_is_damage:
         _examine_opened(folder, spec, expected, structure, report)
     else:
@@ -121,17 +123,20 @@ class _Report:
         )
 
 
-def _examine_log(folder: Path, spec: DatabaseSpec, expected: Expectation | None, report: _Report) -> None:
+def _examine_log(
+    folder: Path, spec: DatabaseSpec, expected: Expectation | None, structure: Structure, report: _Report
+) -> None:
     """A database that has a log and nothing else."""
     with reading(folder) as connection:
         chosen = choose(read_collections(connection), spec.collection or None)
         report.collections = [chosen.name]
         _note_distance(chosen.space, spec, report)
-        probe = LogProbe(DatabaseSpec(chosen.name, chosen.dimension or 0, chosen.space))
-        batches = every_record(connection, folder, chosen, raw=True)
+        database = DatabaseSpec(chosen.name, chosen.dimension or 0, chosen.space)
+        probe = LogProbe(database, structure.records[chosen.name])
+        batches = every_record(connection, folder, chosen, _ROWS, raw=True)
         whole = _take_in(batches, spec, report, expected, probe.show, raw_of=chosen.space)
     if whole:
-        report.problems.extend(probe.judge(folder.parent))
+        report.problems.extend(probe.judge(folder))
 
 
 def _examine_opened(
@@ -213,7 +218,7 @@ def _read_directly(folder: Path, spec: DatabaseSpec, expected: Expectation | Non
 
         wanted = set(chosen_ids)
         try:
-            _take_in(records_of(connection, chosen, vectors), spec, report, expected, show)
+            _take_in(records_of(connection, chosen, vectors, _ROWS), spec, report, expected, show)
         except UnknownFormatError:
             report.digest, report.problems[:] = ContentDigest(), []
             return None
@@ -250,14 +255,11 @@ def _take_in(
     `raw_of` is the distance, where vectors come as they were written.
     """
     seen: set[str] = set()
-    for read in batches:
+
+    def take(read: RecordBatch) -> None:
         batch = read
         if raw_of == "cosine":
             batch = RecordBatch(read.ids, as_cosine_gives(read.embeddings), read.documents, read.metadatas)
-        report.dimension = int(batch.embeddings.shape[1])
-        if spec.dimension not in (0, report.dimension):
-            report.problems.append(f"its dimension is {report.dimension}, not {spec.dimension}")
-            return False
         if not np.isfinite(batch.embeddings).all():
             report.problems.append("holds vectors that are not finite")
         report.digest.add(batch)
@@ -265,6 +267,20 @@ def _take_in(
         show(batch)
         if expected:
             expected.observe(read)
+
+    # One batch is hashed and compared while the next is read: both leave Python's lock alone for most of the time.
+    with ThreadPoolExecutor(1, thread_name_prefix="taking") as pool:
+        under_way: Future[None] | None = None
+        for read in batches:
+            if under_way:
+                under_way.result()
+            report.dimension = int(read.embeddings.shape[1])
+            if spec.dimension not in (0, report.dimension):
+                report.problems.append(f"its dimension is {report.dimension}, not {spec.dimension}")
+                return False
+            under_way = pool.submit(take, read)
+        if under_way:
+            under_way.result()
     if len(seen) != report.digest.count:
         report.problems.append(f"{report.digest.count - len(seen)} ids stand twice")
     if expected:

@@ -4,8 +4,8 @@ When chromadb opens such a database it builds records, full text and index from 
 had been written through it. That is not needed to know that it can:
 
 - what the log says was read row by row, and every record compared with its source: ids, texts, metadata, vectors;
-- everything else in the file is the empty database that chromadb made itself, but for the collection's dimension and
-  the types of its metadata keys (the fingerprint and the checks of the tables see to that);
+- every other table is that of an empty database that chromadb has just made, row by row, but for the collection's and
+  its segments' names and settings, which were read, and a table of who ever opened it;
 - chromadb applies log rows one by one and by their content alone, so that a row which it reads in one database, it
   reads in another.
 
@@ -18,47 +18,55 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import numpy as np
+from typing import Any
 
 from embedding_assets.chroma import api
 from embedding_assets.chroma.log_writer import write_log
 from embedding_assets.chroma.read import read_records
 from embedding_assets.chroma.spec import DatabaseSpec
+from embedding_assets.chroma.sqlite_writer import connected
 from embedding_assets.records import RecordBatch
 
-_PER_BATCH = 8
-_MOST = 64
+_OF_THE_COLLECTION = {"acquire_write", "collections", "segments", "embeddings_queue"}
+_SPACED = 32  # records from all over
+_KINDS = 32  # and so many more, each the first of its kind
 
 
 class LogProbe:
     """Is shown all records of a database, takes a sample, and has chromadb read it."""
 
-    def __init__(self, spec: DatabaseSpec) -> None:
+    def __init__(self, spec: DatabaseSpec, count: int) -> None:
         self._spec = spec
+        self._stride = max(1, count // _SPACED)
         self._kinds: set[tuple[object, ...]] = set()
         self._sample: list[RecordBatch] = []
-        self._taken = 0
+        self._seen = self._taken = 0
 
     def show(self, batch: RecordBatch) -> None:
         """Take some of these records: the first of every kind, and a few from all over."""
-        rows: dict[int, None] = {}
+        rows = dict.fromkeys(range(-self._seen % self._stride, len(batch), self._stride))
         for row, metadata in enumerate(batch.metadatas):
             kind = (*metadata, *map(type, metadata.values()))
-            if kind not in self._kinds:
+            if kind not in self._kinds and len(self._kinds) < _KINDS:
                 self._kinds.add(kind)
                 rows[row] = None
-        rows |= dict.fromkeys(np.linspace(0, len(batch) - 1, _PER_BATCH).astype(int).tolist())
-        chosen = list(rows)[: _MOST - self._taken]
-        if chosen:
-            self._sample.append(batch.take(chosen))
-            self._taken += len(chosen)
+        self._seen += len(batch)
+        if rows:
+            self._sample.append(batch.take(list(rows)))
+            self._taken += len(rows)
 
-    def judge(self, scratch: Path) -> list[str]:
-        """What chromadb makes of the sample, as problems; a new folder in `scratch` is used meanwhile."""
-        with TemporaryDirectory(prefix="log-probe-", dir=scratch) as place:
+    def judge(self, database: Path) -> list[str]:
+        """What is wrong with the rest of the database, and with what chromadb makes of the sample.
+
+        A new folder beside the database is used meanwhile.
+        """
+        with TemporaryDirectory(prefix="log-probe-", dir=database.parent) as place:
             folder = Path(place) / "database"
             api.create(folder, self._spec)
+            empty, here = _other_tables(folder), _other_tables(database)
+            if here != empty:
+                others = sorted(name for name in {*empty, *here} if here.get(name) != empty.get(name))
+                return [f"its tables {', '.join(others)} are not those of an empty database"]
             write_log(folder, self._spec.collection, self._sample)
             wanted = list(read_records(folder, self._spec.collection))
             with api.opened(folder) as client:
@@ -70,6 +78,17 @@ class LogProbe:
                 if not handle.query(query_embeddings=query, n_results=1)["ids"][0]:
                     return ["chromadb finds nothing in a sample of its records"]
         return []
+
+
+def _other_tables(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of all tables but those that say what the one collection is and holds."""
+    with connected(folder) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {
+            name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr)  # noqa: S608 - known names
+            for name in names
+            if name not in _OF_THE_COLLECTION
+        }
 
 
 def _equal(found: list[RecordBatch], wanted: list[RecordBatch]) -> bool:

@@ -55,6 +55,8 @@ _RULES = {
         SELECT count(*) FROM collections WHERE database_id NOT IN (SELECT id FROM databases)""",
     "databases whose tenant is missing": """
         SELECT count(*) FROM databases WHERE tenant_id NOT IN (SELECT id FROM tenants)""",
+    "log rows whose time is none": """
+        SELECT count(*) FROM embeddings_queue WHERE datetime(created_at) IS NULL""",
     "missing tenants or databases": """
         SELECT (SELECT count(*) = 0 FROM tenants) + (SELECT count(*) = 0 FROM databases)""",
 }

@@ -279,6 +279,9 @@ def _vector(folder: Path) -> None:
         ("delta", _statement("UPDATE collections SET dimension = 4"), "dimensions"),
         ("delta", _statement("UPDATE collections SET name = 'other'"), "other"),
         ("delta", _statement("DELETE FROM segments"), "segments"),
+        ("delta", _statement("DELETE FROM embedding_fulltext_search_data WHERE id = 1"), "of an empty database"),
+        ("delta", _statement("INSERT INTO maintenance_log VALUES (1, 1, 'vacuum')"), "of an empty database"),
+        ("delta", _statement("UPDATE embeddings_queue SET created_at = 'then' WHERE seq_id = 3"), "time"),
         ("delta", _vector, "digest"),
     ],
 )
