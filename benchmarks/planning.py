@@ -1,6 +1,6 @@
 """What it costs to plan a compaction: requests and seconds, by the number of deltas that a collection has ever had.
 
-    python benchmarks/planning.py [--store folder|s3] [--known 100 1000 10000] [--waiting 10]
+    PYTHONPATH=. python benchmarks/planning.py [--store folder|s3] [--known 100 1000 10000] [--waiting 10]
 
 The deltas are made cheaply: true manifests and marks, with files of a few bytes, spread over 100 days; all but a few
 are in the snapshot. `every delta` is what planning does where marks cannot be relied on: after a rollback, in a store
