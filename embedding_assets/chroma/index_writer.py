@@ -165,6 +165,8 @@ class IndexWriter:
 
     def _mapped(self, name: str, kind: np.dtype[Any], slots: int) -> npt.NDArray[Any]:
         path = self._folder / name
+        if path.stat().st_nlink > 1:
+            raise ValueError(f"{name} is a link to a file of somebody else's, which would be changed")
         os.truncate(path, self._count * kind.itemsize)  # what was preallocated means nothing
         os.truncate(path, slots * kind.itemsize)
         return np.memmap(path, dtype=kind, mode="r+", shape=(slots,))

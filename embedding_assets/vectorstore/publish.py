@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from embedding_assets.chroma.child import examine_in_child
+from embedding_assets.chroma.child import canary_in_child, examine_in_child
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec, Source, database_files
 from embedding_assets.errors import CorruptedError, StoreError
@@ -27,7 +27,7 @@ def prove(
     subject: str,
     indexed: bool = True,
 ) -> Examination:
-    """Examine a database as any reader would find it, and prove it against what it was made from.
+    """Examine a database as any reader would find it, prove it against what it was made from, and write to a copy.
 
     Args:
         folder: the database; left as it is.
@@ -37,7 +37,7 @@ def prove(
         indexed: whether its index files have to hold every record. If not, it is a log that chromadb need not open.
 
     Raises:
-        CorruptedError: it does not hold exactly what its sources say, or its index is not whole.
+        CorruptedError: it does not hold exactly what its sources say, its index is not whole, or it swallows writes.
         UnreadableError: it could not be examined just now.
     """
     if not indexed:
@@ -50,6 +50,8 @@ def prove(
             for path in database_files(folder):
                 place_copy(folder / path, copy / path)
             report = examine_in_child(copy, spec, sources, records=records, subject=subject)
+            if not report.problems:
+                canary_in_child(copy, spec, records=records, subject=subject)
         if _states(folder) != before:  # the index files were not copied but linked
             raise CorruptedError(subject, "its files changed while it was examined", "It was not committed.")
     problems = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -175,6 +176,14 @@ def test_an_unknown_format_of_usearch_is_an_obstacle(tmp_path: Path, monkeypatch
     report = merge(tmp_path / "db", spec_of(), [source(tmp_path / "s", "a", records(1, [1, 2, 3]), 1)])
     assert (report.engine, report.count) == ("api", 3)
     assert "usearch" in report.obstacle
+
+
+def test_files_that_belong_to_somebody_else_are_not_changed(tmp_path: Path) -> None:
+    folder, spec = tmp_path / "db", spec_of()
+    merge(folder, spec, [source(tmp_path / "s", "a", records(1, list(range(20))), 1)])
+    linked = shutil.copytree(folder, tmp_path / "linked", copy_function=os.link)
+    with pytest.raises(ValueError, match="somebody else"):
+        merge(linked, spec, [source(tmp_path / "s", "b", records(2, [30]), 2)])
 
 
 def test_nothing_new_changes_no_byte(tmp_path: Path) -> None:
