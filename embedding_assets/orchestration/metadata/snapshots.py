@@ -79,6 +79,9 @@ def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) ->
         "uploaded_bytes": done.traffic.uploaded,
         "adopted_legacy": sum(one.action == "adopted" for one in done.adoptions),
         "chromadb_version": manifest.chromadb_version,
+        "written": merged.how if merged else "nothing",
+        "index_rebuilt": merged.rebuilt if merged else False,
+        "merge_seconds": dg.MetadataValue.json(merged.seconds if merged else {}),
         "snapshot": place(store, manifest.folder),
         "deltas": table(
             [
