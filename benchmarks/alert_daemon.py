@@ -77,6 +77,7 @@ class DaemonRounds:
             self._wait_until_told()
         finally:
             self._kill()
+            self.kills -= 1  # that was the end
             self.hook.down()
 
     def expected(self) -> list[str]:

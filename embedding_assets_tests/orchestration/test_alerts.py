@@ -235,6 +235,21 @@ def test_an_entry_that_is_no_channel_is_told_by_the_others_without_its_secrets(
     assert "hunter" not in str(hook.received) + alarms.said
 
 
+def test_a_backlog_is_worked_off_look_by_look(alarms: Alarms, hook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "RUNS_AT_ONCE", 1)
+    days = ["2026-11-03", "2026-11-04", "2026-11-05"]
+    alarms.faults.error |= {f"lines|{day}" for day in days}
+    alarms.run(*days)
+    monkeypatch.setattr(collect, "BUDGET_SECONDS", -1.0)  # no time at all: nothing is told, and nothing passed over
+    assert "the next look goes on" in alarms.look()
+    monkeypatch.undo()
+    monkeypatch.setattr(collect, "RUNS_AT_ONCE", 1)
+    for _ in days:
+        assert "the next look goes on" in alarms.look()
+    assert [title[:18] for title in hook.titles] == [f"[lines {day}]" for day in days]
+    assert alarms.look() == "nothing has failed or recovered since"
+
+
 def test_a_store_that_is_out_of_reach_is_told_without_it_once(alarms: Alarms, hook: Webhook) -> None:
     class Unreachable(ObjectStore):
         def walk(self, prefix: str, after: str | None = None) -> Iterator[object]:  # type: ignore[override]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -25,6 +26,8 @@ OVERLAP = timedelta(minutes=5)
 # still runs, when the first failure is so old, so that a burst is one message.
 SETTLE_SECONDS = 15.0
 RUNS_AT_ONCE = 200
+# On SQLite each run's events are a file of their own. A look that took a minute would be given up by the daemon.
+BUDGET_SECONDS = 15.0
 
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _UNDER_WAY = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -107,7 +110,12 @@ def collect(
     finished, more = _finished_runs(instance, position)
     look, looked_at = Look(position, more=more), dict(position.seen)
     under_way = instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY), limit=RUNS_AT_ONCE)
-    for record in [*finished, *under_way]:
+    until = time.monotonic() + BUDGET_SECONDS
+    # Those under way first: they are few, and must not wait until a backlog is worked off.
+    for record in [*under_way, *finished]:
+        if time.monotonic() > until:
+            look.more = True
+            break
         run = record.dagster_run
         fresh = news(known, observe_run(instance, run, own)) if is_in(location, run) else []
         if not run.is_finished and (not fresh or at.timestamp() - fresh[0].at < SETTLE_SECONDS):
@@ -123,7 +131,7 @@ def collect(
         name = f"{change.kind}-{change.name}"
         _tell(outbox, look, known, [change], happened, name, f"the {change.kind} {change.name}", change.page, channels)
     latest = max([position.looked_at, *looked_at.values()])
-    kept = {run_id: time for run_id, time in looked_at.items() if time >= latest - OVERLAP.total_seconds()}
+    kept = {run_id: changed for run_id, changed in looked_at.items() if changed >= latest - OVERLAP.total_seconds()}
     look.position = Position(latest, kept, 0, position.tidied_at)
     return look
 
