@@ -56,7 +56,9 @@ def warm_up() -> None:
     keep_ready()
 
 
-def merge_in_child(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], *, records: int) -> MergeReport:
+def merge_in_child(
+    folder: Path, spec: DatabaseSpec, sources: Sequence[Source], *, records: int, hindrance: str = ""
+) -> MergeReport:
     """`merge.merge` in a child process.
 
     Args:
@@ -64,23 +66,24 @@ def merge_in_child(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], 
         spec: what it holds.
         sources: what is merged into it.
         records: about how many records are involved; sets the time limit.
+        hindrance: why it must not be done directly; empty if it may.
 
     Raises:
         MergeFailedError: the child failed, crashed or ran into its limit.
     """
-    return _made("merge", folder, spec, sources, records)
+    return _made("merge", {**_arguments(folder, spec, sources), "hindrance": hindrance}, records)
 
 
 def write_in_child(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], *, records: int) -> MergeReport:
     """`write.write` in a child process; arguments and errors as those of `merge_in_child`."""
-    return _made("write", folder, spec, sources, records)
+    return _made("write", _arguments(folder, spec, sources), records)
 
 
-def _made(task: str, folder: Path, spec: DatabaseSpec, sources: Sequence[Source], records: int) -> MergeReport:
+def _made(task: str, arguments: dict[str, Any], records: int) -> MergeReport:
     try:
-        return MergeReport(**run_task(task, _arguments(folder, spec, sources), _limit(records)))
+        return MergeReport(**run_task(task, arguments, _limit(records)))
     except TaskFailedError as error:
-        raise MergeFailedError(str(folder), error.reason, "It is tried again from the start.") from None
+        raise MergeFailedError(arguments["folder"], error.reason, "It is tried again from the start.") from None
 
 
 def examine_in_child(

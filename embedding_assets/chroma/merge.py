@@ -18,13 +18,14 @@ from embedding_assets.records import Origin, RecordBatch, slices
 _DELETE_AT_ONCE = 2000
 
 
-def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeReport:
+def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], hindrance: str = "") -> MergeReport:
     """Merge sources into the database in `folder`, which is created if it is not there, and seal it.
 
     The folder must be the caller's own: where there is a base, it is changed in place. Of the records with one id
     that of the greatest origin wins, whatever the order of the sources; merging a source again changes nothing.
 
-    Written directly where the format is known, through ChromaDB's own interface otherwise; the report says which.
+    Written directly where the format is known, through ChromaDB's own interface otherwise, or where there is another
+    hindrance; the report says which.
     """
     watch = Stopwatch()
     has_base = folder.exists()
@@ -34,7 +35,7 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeR
         base = _origins_of_base(folder, spec) if has_base else {}
         winners = winners_among(base, spec, sources)
         replaced = [record_id for record_id in winners if record_id in base]
-        hindered = obstacle(folder, spec, sources)
+        hindered = hindrance or obstacle(folder, spec, sources)
     applied = {source.label: 0 for source in sources}
     batches = _gathered(winning_records(spec, sources, winners, applied), api.PAGE)
     rebuilt = False

@@ -79,7 +79,7 @@ def _do(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
     spec = DatabaseSpec(**arguments["spec"])
     sources = [Source.from_json(raw) for raw in arguments["sources"]]
     if task == "merge":
-        return asdict(merge(folder, spec, sources))
+        return asdict(merge(folder, spec, sources, arguments["hindrance"]))
     if task == "write":
         return asdict(write(folder, spec, sources))
     if task == "examine":

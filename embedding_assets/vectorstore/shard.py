@@ -23,7 +23,7 @@ from embedding_assets.vectorstore.draft import Draft, ShardDone
 from embedding_assets.vectorstore.gather import Gathered, find_culprits, gather
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
 from embedding_assets.vectorstore.publish import discard, prove, publish
-from embedding_assets.vectorstore.transfer import Traffic, at_once, verify_files
+from embedding_assets.vectorstore.transfer import Traffic, at_once, copy_folder, verify_files
 
 Log = Callable[[str], None]
 
@@ -96,12 +96,22 @@ def _make(
         if found.own is None and not _holds_any(found, spec.name):
             return done
         return _merge(store, spec, draft, found, done, cache, log)
-    except (MergeFailedError, CorruptedError):
+    except (MergeFailedError, CorruptedError) as error:
         culprits = find_culprits(store, spec, found, work)
         if not culprits:
-            raise
+            # What it was made of is whole, so it is the making that failed; there is another way, ten times slower.
+            log(f"merging again, through chromadb: {error.reason}")
+            _start_again(found)
+            return _merge(store, spec, draft, found, done, cache, log, f"merged directly, {error.reason}")
         damages += move_aside(store, draft.collection, culprits, draft.end, draft.run_id)
         return replace(done, again="what it was made of turned out damaged", damages=tuple(damages))
+
+
+def _start_again(found: Gathered) -> None:
+    """Put the folder that was merged into back to what it was."""
+    shutil.rmtree(found.folder, ignore_errors=True)
+    if found.own is not None:
+        copy_folder(found.proof[0].path, found.folder)
 
 
 def _merge(
@@ -112,13 +122,14 @@ def _merge(
     done: ShardDone,
     cache: Cache | None,
     log: Log,
+    hindrance: str = "",
 ) -> ShardDone:
     """The one merge."""
     name = layout.shard_name(done.shard, draft.shards)
     start = (found.base.id if found.base else "nothing") + (f", {name}" if name else "")
     log(f"merging {len(found.deltas)} deltas into {start}: {found.records} records")
     database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
-    merged = merge_in_child(found.folder, database, found.sources, records=found.records)
+    merged = merge_in_child(found.folder, database, found.sources, records=found.records, hindrance=hindrance)
     subject = f"new snapshot {draft.version} of {spec.name}"
     examined = prove(found.folder, database, found.proof, records=2 * found.records, subject=subject)
     log(f"proved: {examined.count} records, each as in the source that won it")

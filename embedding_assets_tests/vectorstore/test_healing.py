@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from embedding_assets.chroma.reports import MergeReport
 from embedding_assets.errors import CorruptedError, StoreUnavailableError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore import shard
 from embedding_assets.vectorstore.cache import DamagedSnapshotWarning
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import plan_compaction
@@ -298,3 +301,27 @@ def test_readers_are_never_warned_for_nothing(folder_store: ObjectStore, tmp_pat
         warnings.simplefilter("error")
         assert len(held(folder_store, tmp_path)) == 5
     assert head(folder_store, "lines") is not None
+
+
+@pytest.mark.parametrize("with_base", [False, True])
+def test_where_merging_directly_fails_chromadb_merges(
+    folder_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_base: bool
+) -> None:
+    if with_base:
+        deliver(folder_store, tmp_path, "one", numbered(0, 5))
+        heal(folder_store, tmp_path)
+    deliver(folder_store, tmp_path, "two", numbered(3, 9))
+    real = shard.merge_in_child
+
+    def merge(folder: Path, *arguments: Any, hindrance: str = "", **options: Any) -> MergeReport:
+        merged = real(folder, *arguments, hindrance=hindrance, **options)
+        if not hindrance:  # it wrote something that is not as it should be
+            (folder / "chroma.sqlite3").write_bytes(b"SQLite format 3\x00 but no more")
+        return merged
+
+    monkeypatch.setattr(shard, "merge_in_child", merge)
+    done = heal(folder_store, tmp_path)
+    assert (done.merged is not None, done.damages) == (True, ())
+    manifest = assert_whole(folder_store)
+    assert manifest.engine.startswith("api: merged directly, ")
+    assert set(held(folder_store, tmp_path).values()) == ({"one", "two"} if with_base else {"two"})
