@@ -10,7 +10,7 @@ import numpy as np
 from embedding_assets.chroma import api
 from embedding_assets.chroma.merge_direct import merge_directly, obstacle
 from embedding_assets.chroma.reports import MergeReport
-from embedding_assets.chroma.sources import read_source, read_source_origins
+from embedding_assets.chroma.sources import origins_among, read_source, read_source_origins
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.stopwatch import Stopwatch
 from embedding_assets.records import Origin, RecordBatch, slices
@@ -32,8 +32,13 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], hindrance
     if not has_base:
         api.create(folder, spec)
     with watch("plan"):
-        base = _origins_of_base(folder, spec) if has_base else {}
-        winners = winners_among(base, spec, sources)
+        best = best_among(spec, sources)
+        held, base = origins_among(folder, spec.collection, best) if has_base else (0, {})
+        winners = {
+            record_id: index
+            for record_id, (origin, index) in best.items()
+            if record_id not in base or base[record_id] < origin
+        }
         replaced = [record_id for record_id in winners if record_id in base]
         hindered = hindrance or obstacle(folder, spec, sources)
     applied = {source.label: 0 for source in sources}
@@ -44,7 +49,7 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], hindrance
     elif winners:
         rebuilt = merge_directly(folder, spec, replaced, batches, len(winners), watch)
     return MergeReport(
-        kept=len(base) - len(replaced),
+        kept=held - len(replaced),
         replaced=len(replaced),
         added=len(winners) - len(replaced),
         applied=applied,
@@ -80,25 +85,15 @@ def _merge_by_api(
         api.seal(folder, spec.collection)
 
 
-def _origins_of_base(folder: Path, spec: DatabaseSpec) -> dict[str, Origin]:
-    return {
-        record_id: origin
-        for ids, origins in read_source_origins(Source(folder, "base"), spec.collection)
-        for record_id, origin in zip(ids, origins, strict=True)
-    }
-
-
-def winners_among(base: dict[str, Origin], spec: DatabaseSpec, sources: Sequence[Source]) -> dict[str, int]:
-    """For every id that a source takes over or brings: the index of the source that wins it."""
+def best_among(spec: DatabaseSpec, sources: Sequence[Source]) -> dict[str, tuple[Origin, int]]:
+    """For every id of the sources: its greatest origin, and the index of the source that has it."""
     best: dict[str, tuple[Origin, int]] = {}
     for index, source in enumerate(sources):
         for ids, origins in read_source_origins(source, spec.collection):
             for record_id, origin in zip(ids, origins, strict=True):
-                if record_id in base and base[record_id] >= origin:
-                    continue
                 if record_id not in best or best[record_id][0] < origin:
                     best[record_id] = (origin, index)
-    return {record_id: index for record_id, (_, index) in best.items()}
+    return best
 
 
 def winning_records(

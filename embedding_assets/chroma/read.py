@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from embedding_assets.chroma.fingerprint import require_known
-from embedding_assets.chroma.log_reader import log_metadata
+from embedding_assets.chroma.log_reader import log_metadata, read_log
 from embedding_assets.chroma.plain_log import count_plain, plain_pages, plain_records
 from embedding_assets.chroma.replay import index_of, pending_changes
 from embedding_assets.chroma.sqlite_reader import (
@@ -26,6 +26,7 @@ from embedding_assets.chroma.vectors import VectorReader, as_cosine_gives
 from embedding_assets.errors import CorruptedError
 from embedding_assets.records import RESERVED_KEYS, Metadata, Origin, RecordBatch, Scalar, Vectors
 
+_LOOKED_UP = 500  # in one query; SQLite takes 999 values at the least
 _REMEDY = "Quarantine it and build it again"
 
 
@@ -103,6 +104,43 @@ def read_origins(
         chosen = choose(read_collections(connection), collection)
         for ids, metadatas in _pages(connection, chosen, rows, keys=RESERVED_KEYS):
             yield ids, [Origin.of(values) for values in metadatas]
+
+
+def read_origins_among(
+    folder: Path, collection: str | None, wanted: Iterable[str]
+) -> tuple[int, dict[str, Origin]] | None:
+    """How many records there are, and the origins of those of these ids that are among them, by looking them up.
+
+    None where the log has a tail, so that all would have to be read; raises as `read_records`, reads no vector.
+    """
+    with reading(folder) as connection:
+        chosen = choose(read_collections(connection), collection)
+        if next(read_log(connection, chosen, chosen.metadata_seq), None) is not None:
+            return None
+        segment = chosen.metadata_segment
+        (count,) = connection.execute("SELECT count(*) FROM embeddings WHERE segment_id = ?", (segment,)).fetchone()
+        found: dict[int, str] = {}
+        remaining = iter(wanted)
+        while ids := list(islice(remaining, _LOOKED_UP)):
+            places = ",".join("?" * len(ids))
+            found.update(
+                connection.execute(
+                    f"SELECT id, embedding_id FROM embeddings WHERE segment_id = ? AND embedding_id IN ({places})",  # noqa: S608
+                    (segment, *ids),
+                )
+            )
+        metadatas: dict[int, Metadata] = {offset: {} for offset in found}
+        keys = ",".join("?" * len(RESERVED_KEYS))
+        offsets = iter(found)
+        while some := list(islice(offsets, _LOOKED_UP)):
+            places = ",".join("?" * len(some))
+            query = (
+                "SELECT id, key, string_value, int_value, float_value, bool_value FROM embedding_metadata "  # noqa: S608
+                f"WHERE id IN ({places}) AND key IN ({keys})"
+            )
+            for offset, key, *values in connection.execute(query, (*some, *RESERVED_KEYS)):
+                metadatas[offset][key] = stored_value(key, *values)
+        return count, {found[offset]: Origin.of(values) for offset, values in metadatas.items()}
 
 
 def is_readable(folder: Path, collection: str | None = None) -> bool:

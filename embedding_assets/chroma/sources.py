@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from embedding_assets.chroma import api
-from embedding_assets.chroma.read import is_readable, read_origins, read_records
+from embedding_assets.chroma.read import is_readable, read_origins, read_origins_among, read_records
 from embedding_assets.chroma.spec import Source
 from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch, shard_of
 
@@ -30,6 +31,22 @@ def read_source_origins(source: Source, collection: str) -> Iterator[tuple[list[
             yield ids, origins
         elif rows:
             yield [ids[row] for row in rows], [origins[row] for row in rows]
+
+
+def origins_among(folder: Path, collection: str, wanted: Iterable[str]) -> tuple[int, dict[str, Origin]]:
+    """How many records a database holds, and the origins of those of these ids that are among them.
+
+    It costs what is wanted, not what there is, where the format is known and the log is applied to the end.
+    """
+    looked_up = read_origins_among(folder, collection, wanted) if is_readable(folder, collection) else None
+    if looked_up is not None:
+        return looked_up
+    every = {
+        record_id: origin
+        for ids, origins in read_source_origins(Source(folder, "base"), collection)
+        for record_id, origin in zip(ids, origins, strict=True)
+    }
+    return len(every), {record_id: every[record_id] for record_id in wanted if record_id in every}
 
 
 def _rows_meant(source: Source, ids: list[str]) -> list[int] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from embedding_assets.chroma import api
 from embedding_assets.chroma.log_writer import write_log
-from embedding_assets.chroma.merge import merge, winners_among, winning_records
+from embedding_assets.chroma.merge import best_among, merge, winning_records
 from embedding_assets.chroma.reports import MergeReport
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.sqlite_reader import UnknownFormatError
@@ -36,7 +36,7 @@ def write(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeR
 
 def _write_log(folder: Path, spec: DatabaseSpec, sources: Sequence[Source]) -> MergeReport:
     api.create(folder, spec)
-    winners = winners_among({}, spec, sources)
+    winners = {record_id: index for record_id, (_, index) in best_among(spec, sources).items()}
     applied = {source.label: 0 for source in sources}
     written = write_log(folder, spec.collection, winning_records(spec, sources, winners, applied))
     return MergeReport(
