@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
@@ -22,7 +21,7 @@ from embedding_assets.errors import (
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import BatchEntry, Manifest, describe_files, load_manifest
-from embedding_assets.vectorstore.publish import announce, discard, place, prove
+from embedding_assets.vectorstore.publish import prove, prove_and_publish
 from embedding_assets.vectorstore.transfer import at_once
 
 TRIES = 3
@@ -183,27 +182,9 @@ def write_delta(
                 batches=entries(written.applied),
             )
 
-        return _prove_and_publish(store, folder, proof, manifest)
+        return prove_and_publish(store, folder, proof, manifest)[0]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _prove_and_publish(
-    store: ObjectStore, folder: Path, proof: Callable[[], Examination], describe: Callable[[], Manifest]
-) -> Manifest:
-    """Upload while the proof is under way in its child process; without the manifest nothing is committed."""
-    with ThreadPoolExecutor(1, thread_name_prefix="proof") as pool:
-        proving = pool.submit(proof)
-        manifest = describe()
-        try:
-            place(store, manifest, folder)
-            examined = proving.result()
-            manifest = replace(manifest, count=examined.count, digest=examined.digest)
-            announce(store, manifest)
-        except Exception:
-            discard(store, manifest)
-            raise
-    return manifest
 
 
 def list_deltas(store: ObjectStore, collection: str, day: str | None = None) -> list[DeltaRef]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,19 +70,33 @@ def _states(folder: Path) -> list[tuple[int, int]]:
     return [(stat.st_size, stat.st_mtime_ns) for stat in found]
 
 
-def publish(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
-    """Upload a database, read back what the store holds, then write its manifest; clean up where that fails.
+def prove_and_publish(
+    store: ObjectStore, folder: Path, proof: Callable[[], Examination], describe: Callable[[], Manifest]
+) -> tuple[Manifest, Examination]:
+    """Upload a database and read it back while its proof is under way in a child process; its manifest comes last.
+
+    Args:
+        store: where it goes.
+        folder: the closed database.
+        proof: `prove`, bound.
+        describe: makes its manifest; count and digest are the proof's.
 
     Raises:
-        CorruptedError: the store holds something else than was sent.
-        StoreError: the store refused or did not answer.
+        CorruptedError: it was not proved, or the store holds something else than was sent; what was sent is removed.
+        UnreadableError, StoreError: it could not be examined just now, or the store refused or did not answer.
     """
-    try:
-        place(store, manifest, folder)
-        announce(store, manifest)
-    except Exception:
-        discard(store, manifest)
-        raise
+    with ThreadPoolExecutor(1, thread_name_prefix="proof") as pool:
+        proving = pool.submit(proof)
+        manifest = describe()
+        try:
+            place(store, manifest, folder)
+            examined = proving.result()
+            manifest = replace(manifest, count=examined.count, digest=examined.digest)
+            announce(store, manifest)
+        except Exception:
+            discard(store, manifest)
+            raise
+    return manifest, examined
 
 
 def place(store: ObjectStore, manifest: Manifest, folder: Path) -> None:

@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import MergeFailedError, ids_of_database, merge_in_child
+from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.errors import ConfigurationError, CorruptedError, ObjectMissingError
 from embedding_assets.records import shard_of
@@ -22,7 +23,7 @@ from embedding_assets.vectorstore.damage import Damage, move_aside
 from embedding_assets.vectorstore.draft import Draft, ShardDone
 from embedding_assets.vectorstore.gather import Gathered, find_culprits, gather
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
-from embedding_assets.vectorstore.publish import discard, prove, publish
+from embedding_assets.vectorstore.publish import discard, prove, prove_and_publish
 from embedding_assets.vectorstore.transfer import Traffic, at_once, copy_folder, verify_files
 
 Log = Callable[[str], None]
@@ -130,30 +131,35 @@ def _merge(
     log(f"merging {len(found.deltas)} deltas into {start}: {found.records} records")
     database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
     merged = merge_in_child(found.folder, database, found.sources, records=found.records, hindrance=hindrance)
-    subject = f"new snapshot {draft.version} of {spec.name}"
-    examined = prove(found.folder, database, found.proof, records=2 * found.records, subject=subject)
+
+    def proof() -> Examination:
+        subject = f"new snapshot {draft.version} of {spec.name}"
+        return prove(found.folder, database, found.proof, records=2 * found.records, subject=subject)
+
+    def describe() -> Manifest:
+        return Manifest(
+            kind="snapshot",
+            id=draft.version,
+            collection=spec.name,
+            model=spec.model,
+            dimension=spec.dimensions,
+            distance=spec.distance,
+            count=0,
+            digest="",
+            files=describe_files(found.folder),
+            created_at=layout.now().isoformat(),
+            run_id=draft.run_id,
+            chromadb_version=merged.chromadb_version,
+            engine=merged.how,
+            format=2 if name else 1,
+            generation=draft.generation,
+            parent=done.base,
+            deltas=tuple(sorted(done.held)),
+            shard=name,
+        )
+
+    manifest, examined = prove_and_publish(store, found.folder, proof, describe)
     log(f"proved: {examined.count} records, each as in the source that won it")
-    manifest = Manifest(
-        kind="snapshot",
-        id=draft.version,
-        collection=spec.name,
-        model=spec.model,
-        dimension=spec.dimensions,
-        distance=spec.distance,
-        count=examined.count,
-        digest=examined.digest,
-        files=describe_files(found.folder),
-        created_at=layout.now().isoformat(),
-        run_id=draft.run_id,
-        chromadb_version=merged.chromadb_version,
-        engine=merged.how,
-        format=2 if name else 1,
-        generation=draft.generation,
-        parent=done.base,
-        deltas=tuple(sorted(done.held)),
-        shard=name,
-    )
-    publish(store, manifest, found.folder)
     if cache:
         cache.keep(f"{draft.version}/{name}" if name else draft.version, found.folder)
     traffic = done.traffic + Traffic(uploaded=manifest.size)

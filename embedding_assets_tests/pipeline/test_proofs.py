@@ -19,7 +19,7 @@ from embedding_assets.store import layout
 from embedding_assets.vectorstore.commit import head, load_snapshot, try_commit
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
 from embedding_assets.vectorstore.manifest import Manifest, describe_files
-from embedding_assets.vectorstore.publish import publish
+from embedding_assets.vectorstore.publish import announce, place
 from embedding_assets.vectorstore.transfer import download_files
 from embedding_assets_tests.cells import Cell, contents, flip, receipt_lines
 
@@ -209,7 +209,8 @@ def test_records_of_a_delta_that_the_snapshot_claims_and_does_not_hold_are_lost(
         parent=before.id,
         deltas=(*before.deltas, unmerged.id),
     )
-    publish(delivered.store, claims, tmp_path / "same")
+    place(delivered.store, claims, tmp_path / "same")
+    announce(delivered.store, claims)
     assert try_commit(delivered.store, claims, (unmerged.id,))
     proof = delivered.proof()
     assert proof.problems == ()

@@ -93,8 +93,8 @@ def test_no_look_takes_an_unavailable_store_for_damage(delivered: Cell, look: st
             failing += 1
         else:
             break
-    assert len(store.requests) == failing
-    assert failing >= 2
+    # A look may need less than the one before it, which it remembers: then each of its requests has failed in turn, too.
+    assert 2 <= len(store.requests) <= failing
     print(f"{look}: {failing} requests were made to fail in turn")
     assert contents(delivered.store) == before
 

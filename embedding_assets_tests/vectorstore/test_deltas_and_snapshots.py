@@ -18,7 +18,6 @@ from embedding_assets.vectorstore import shard as making_shards
 from embedding_assets.vectorstore.commit import head, load_snapshot, repair_pointer
 from embedding_assets.vectorstore.compact import compact, plan_compaction
 from embedding_assets.vectorstore.delta import DeltaFailedError, build_delta, group_batches, list_deltas, load_deltas
-from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import verify_files
 from embedding_assets_tests.making import SPEC, landed, numbered
 from embedding_assets_tests.vectorstore.worlds import DAY, bring_up_to_date, deliver, read
@@ -127,16 +126,17 @@ def test_a_lost_race_starts_again_from_the_winners_snapshot(
     folder_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliver(folder_store, tmp_path, "a", numbered(0, 5))
-    real_publish, rival = making_shards.publish, []
+    real_publish, rival = making_shards.prove_and_publish, []
 
-    def publish_slowly(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
-        real_publish(store, manifest, folder)
+    def publish_slowly(*arguments: Any) -> Any:
+        published = real_publish(*arguments)
         if not rival:
             rival.append(True)
             deliver(folder_store, tmp_path, "b", numbered(5, 9))
             bring_up_to_date(folder_store, tmp_path)
+        return published
 
-    monkeypatch.setattr(making_shards, "publish", publish_slowly)
+    monkeypatch.setattr(making_shards, "prove_and_publish", publish_slowly)
     done = compact(folder_store, SPEC, run_id="slow", scratch=tmp_path)
     assert done is not None
     assert (done.manifest.count, done.lost_races) == (9, 1)

@@ -29,7 +29,7 @@ from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import compact
 from embedding_assets.vectorstore.delta import DeltaRef, build_delta
 from embedding_assets.vectorstore.manifest import FORMAT, Manifest, describe_files
-from embedding_assets.vectorstore.publish import prove, publish
+from embedding_assets.vectorstore.publish import announce, place, prove
 from embedding_assets.vectorstore.verify import LEVELS, Level, Verification, verify
 from embedding_assets_tests.chroma.databases import Setup, api_records, client, create, edit
 from embedding_assets_tests.making import SPEC, landed, make_records, numbered
@@ -102,7 +102,8 @@ def with_index(store: ObjectStore, folder: Path) -> Manifest:
         chromadb_version=merged.chromadb_version,
         day=DAY,
     )
-    publish(store, manifest, folder / "indexed")
+    place(store, manifest, folder / "indexed")
+    announce(store, manifest)
     return manifest
 
 
