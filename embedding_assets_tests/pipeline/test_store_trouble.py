@@ -93,7 +93,7 @@ def test_no_look_takes_an_unavailable_store_for_damage(delivered: Cell, look: st
             failing += 1
         else:
             break
-    # A look may need less than the one before it, which it remembers: then each of its requests has failed in turn, too.
+    # A look may need less than the one before, which it remembers: then each of its requests has failed, too.
     assert 2 <= len(store.requests) <= failing
     print(f"{look}: {failing} requests were made to fail in turn")
     assert contents(delivered.store) == before
