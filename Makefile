@@ -38,7 +38,7 @@ lint: $(READY)  ## Linters and type checker alone
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY) hnswlib  ## Speed against stated rivals in the same run: two hours, 15 GB of disk
+bench: $(READY) hnswlib  ## Speed against stated rivals in the same run: half an hour, 15 GB of disk
 	$(BIN)/python -m benchmarks.speed --output benchmarks/results/$$(date -u +%F).md
 
 bench-quick: $(READY) hnswlib  ## The same rows at smaller sizes: five minutes

@@ -92,10 +92,10 @@ def landed(path: Path, batch_id: str, submitted: int = 1000) -> LandedBatch:
 def land_batches(
     store: ObjectStore, spec: CollectionSpec, scratch: Path, batches: int, each: int, total: int
 ) -> list[Path]:
-    """So many small batches, landed in one cell of a store; returns their files on disk too."""
+    """So many small batches, landed in one cell of a store, the last with what is left; returns their files on disk."""
     files = []
     for number in range(batches):
-        first, last = number * each, min(total, (number + 1) * each)
+        first, last = number * each, total if number == batches - 1 else (number + 1) * each
         folder = scratch / f"batch-{number:05d}"
         folder.mkdir(parents=True)
         batch = records(first, last, spec.dimensions)

@@ -27,7 +27,7 @@ class Sizes:
     batches: int = 459
     per_batch: int = 136
     small_total: int = 62_455
-    small_times: int = 2
+    small_times: int = 1
     compactions: tuple[tuple[int, int], ...] = ((10_000, 5_000), (50_000, 5_000))
     replaced: tuple[int, int] = (10_000, 1_000)
     read: int = 15_000
@@ -41,7 +41,6 @@ QUICK = Sizes(
     deltas=(2_000,),
     batches=40,
     small_total=5_440,
-    small_times=1,
     compactions=((4_000, 2_000),),
     replaced=(4_000, 400),
     read=4_000,
