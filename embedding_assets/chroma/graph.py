@@ -46,13 +46,20 @@ def graph_of(files: HnswFiles) -> Graph:
 def reached(counts: npt.NDArray[np.integer], links: npt.NDArray[np.uint32], start: int) -> npt.NDArray[np.bool_]:
     """Which elements can be reached over level-0 links from this one, itself included; shape (n,)."""
     seen = np.zeros(len(counts), dtype=bool)
+    _spread(counts, links, start, seen)
+    return seen
+
+
+def _spread(
+    counts: npt.NDArray[np.integer], links: npt.NDArray[np.uint32], start: int, seen: npt.NDArray[np.bool_]
+) -> None:
+    """Mark in `seen` what can be reached from an element; what was marked before is not gone through again."""
     frontier = np.asarray([start], dtype=np.int64)
     width = np.arange(links.shape[1])
     while len(frontier):
         seen[frontier] = True
         found = links[frontier][width < counts[frontier][:, None]]
         frontier = np.unique(found[~seen[found]]).astype(np.int64)
-    return seen
 
 
 def project(graph: Graph, kept: Elements, stands: Elements) -> Graph:
@@ -128,7 +135,7 @@ def mend(graph: Graph) -> int:
     for element in lost:
         if not seen[element]:
             _link_in(graph, int(element), seen)
-            seen |= reached(graph.counts, graph.links, int(element))
+            _spread(graph.counts, graph.links, int(element), seen)
     return len(lost)
 
 
