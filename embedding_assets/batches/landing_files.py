@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from embedding_assets.batches.files import write_parquet
 from embedding_assets.batches.landing import ACCEPTED_SCHEMA, REJECTED_SCHEMA, LandedFiles
+from embedding_assets.batches.line_reader import LineReader
 from embedding_assets.batches.lines import lines_of
-from embedding_assets.batches.parse import ACCEPTED, Answer, LineParser
+from embedding_assets.batches.parse import ACCEPTED, Answer
 from embedding_assets.batches.records_file import RecordsFile
 from embedding_assets.catalog import CollectionSpec
 
@@ -107,12 +108,13 @@ def land_lines(
     folder.mkdir(parents=True, exist_ok=True)
     files = LandedFiles(folder / "records.parquet", folder / "accepted.parquet", folder / "rejected.parquet")
     landed = Landed(files, requested)
-    parser = LineParser(spec)
-    # Beyond float32 becomes infinite, which is rejected by name.
-    with RecordsFile(files.records, spec.dimensions) as records, np.errstate(over="ignore", invalid="ignore"):
+    with (
+        RecordsFile(files.records, spec.dimensions) as records,
+        LineReader(spec, expected=len(requested)) as reader,
+        np.errstate(over="ignore", invalid="ignore"),  # beyond float32 becomes infinite, which is rejected by name
+    ):
         for name, pieces in sources.items():
-            for number, line in lines_of(pieces):
-                answer = parser.parse(line)
+            for number, answer in reader.answers(lines_of(pieces)):
                 if _take(landed, answer, name, number) and answer.vector is not None:
                     record_id = answer.custom_id or ""
                     records.add(record_id, answer.vector, *requested[record_id])

@@ -7,8 +7,9 @@ JSON. Whatever is unusual about the numbers stays in the line and is read as JSO
 from __future__ import annotations
 
 import json
+import math
 import secrets
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -16,6 +17,7 @@ import pybase64
 import simdjson
 
 from embedding_assets.batches.answers import vector_of
+from embedding_assets.batches.numerals import read_numbers
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.records import Vectors
 
@@ -27,6 +29,12 @@ _MARKED: Final = secrets.token_hex(16)
 _MARK: Final = _MARKED.encode()
 _QUOTED: Final = b'"' + _MARK + b'"'
 _FLOAT: Final = np.dtype("<f4")
+
+# What a value begins with, where it begins and where it ends; of a text, what is between its quotes.
+Place: TypeAlias = tuple[bytes, int, int]
+_TEXT: Final = b'"'
+_NUMBERS: Final = b"["
+_NOWHERE: Final[Place] = (b"", 0, 0)
 
 # Statuses of one line that say nothing about the record: asking again may well succeed.
 _RETRYABLE_STATUSES = frozenset({401, 403, 408, 409, 425, 429})
@@ -71,7 +79,11 @@ class LineParser:
 
         Under `np.errstate(over="ignore", invalid="ignore")`: vectors beyond float32 are rejected by name.
         """
-        rest, vector = self._cut(line)
+        return self.parse_at(line, place_of(line))
+
+    def parse_at(self, line: bytes, place: Place, numbers: Vectors | None = None) -> Answer:
+        """As `parse`, of a line whose `place_of` is known; `numbers` if what stands there has been read already."""
+        rest, vector = self._cut(line, place, numbers)
         if vector is not None:
             answer = self._read(rest, vector)
             if answer.vector is vector:
@@ -94,44 +106,59 @@ class LineParser:
             usage = body.get("usage")
             if isinstance(usage, dict) and isinstance(usage.get("total_tokens"), int):
                 tokens = usage["total_tokens"]
-            return Answer(custom_id, _vector(body, self._spec, vector), ACCEPTED, tokens=tokens)
+            return Answer(custom_id, _vector(body, self._spec, vector), ACCEPTED, "", False, tokens)
         except _Bad as bad:
             return Answer(custom_id, None, bad.code, bad.reason, bad.retryable, tokens)
 
-    def _cut(self, line: bytes) -> tuple[bytes, Vectors | None]:
+    def _cut(
+        self, line: bytes, place: Place | None = None, numbers: Vectors | None = None
+    ) -> tuple[bytes, Vectors | None]:
         """The line with a mark in place of its vector, and the vector; the line as it is where that is not certain.
 
-        The value that follows the first `"embedding":` is cut if it is base64 or plain numbers of the right count, so
-        that what is left is JSON if and only if the line is. Within a text of JSON the key could not stand like this:
-        its quotes would be escaped.
+        What is at its place is cut if it is base64 or plain numbers of the right count, so that what is left is JSON if
+        and only if the line is.
         """
-        start = line.find(_KEY)
-        if start < 0:
-            return line, None
-        start += len(_KEY)
-        start += line[start : start + 1] == b" "
-        kind = line[start : start + 1]
-        try:
-            if kind == b'"':
-                start += 1
-                end = line.find(b'"', start)
+        kind, start, end = place or place_of(line)
+        vector = numbers
+        mark = _QUOTED
+        if kind == _TEXT:
+            mark = _MARK
+            try:
                 raw = pybase64.b64decode(memoryview(line)[start:end], validate=True)
-                vector: Vectors = np.frombuffer(raw, dtype=_FLOAT)
-            elif kind == b"[":
-                end = line.find(b"]", start) + 1
-                numbers = self._numbers.parse(memoryview(line)[start:end])
-                if not isinstance(numbers, simdjson.Array):
-                    return line, None
-                # In double precision first, as Python's own reader does: the last bit may hang on it.
-                vector = np.frombuffer(numbers.as_buffer(of_type="d"), dtype=np.float64).astype(np.float32)
-            else:
+                vector = np.frombuffer(raw, dtype=_FLOAT)
+            except (ValueError, TypeError):  # what is no base64, or no number of float32
                 return line, None
-        except (ValueError, TypeError, RuntimeError):  # what the two readers raise for what they do not read
+        elif kind == _NUMBERS and vector is None:
+            doubles = read_numbers(self._numbers, memoryview(line)[start:end])
+            # In double precision first, as Python's own reader does: the last bit may hang on it.
+            vector = np.frombuffer(doubles, dtype=np.float64).astype(np.float32) if doubles else None
+        if vector is None or vector.size != self._spec.dimensions:
             return line, None
-        if vector.size != self._spec.dimensions:
-            return line, None
-        mark = _MARK if kind == b'"' else _QUOTED
         return line[:start] + mark + line[end:], vector
+
+
+def place_of(line: bytes) -> Place:
+    """Where the vector of a line stands, as far as can be told without reading it.
+
+    It is the value that follows the first `"embedding":`. Within a text of JSON the key could not stand like this: its
+    quotes would be escaped.
+    """
+    start = line.find(_KEY)
+    if start < 0:
+        return _NOWHERE
+    start += len(_KEY)
+    start += line[start : start + 1] == b" "
+    kind = line[start : start + 1]
+    if kind == _TEXT:
+        return kind, start + 1, line.find(b'"', start + 1)
+    if kind == _NUMBERS:
+        return kind, start, line.find(b"]", start) + 1
+    return _NOWHERE
+
+
+def holds_numbers(place: Place) -> bool:
+    """Whether an array of numbers may stand at a place."""
+    return place[0] == _NUMBERS
 
 
 def _json(line: bytes) -> Any:
@@ -196,7 +223,7 @@ def _vector(body: dict[str, Any], spec: CollectionSpec, cut: Vectors | None) -> 
     if vector.shape != (spec.dimensions,):
         raise _Bad("wrong_dimension", f"the vector has {vector.size} dimensions, not {spec.dimensions}")
     # Nearly every vector's length is finite and not zero, and so is then the vector.
-    if 0.0 < vector.dot(vector) < np.inf:
+    if 0.0 < float(vector.dot(vector)) < math.inf:
         return vector
     if not np.isfinite(vector).all():
         raise _Bad("not_finite", "the vector holds NaN or infinity")
