@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from embedding_assets.records import ContentDigest, RecordBatch, Vectors, record_schema
 
 _BLOCK_BYTES = 8 * 1024 * 1024  # vectors of one row group; two of them are in memory
+_HASHED_AT_ONCE = 64  # while they are in the processor's cache, and a process that reads numbers has work meanwhile
 
 
 class RecordsFile:
@@ -44,6 +45,7 @@ class RecordsFile:
         self._ids: list[str] = []
         self._documents: list[str] = []
         self._metadatas: list[str] = []
+        self._hashed = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="records")
         self._writing: Future[Any] | None = None
 
@@ -67,8 +69,22 @@ class RecordsFile:
         self._ids.append(record_id)
         self._documents.append(document)
         self._metadatas.append(metadata)
+        if len(self._ids) - self._hashed == _HASHED_AT_ONCE:
+            self._hash()
         if len(self._ids) == len(self._vectors):
             self._flush()
+
+    def _hash(self) -> None:
+        new = slice(self._hashed, len(self._ids))
+        self.digest.add(
+            RecordBatch(
+                self._ids[new],
+                self._vectors[new],
+                self._documents[new],
+                [orjson.loads(metadata) for metadata in self._metadatas[new]],
+            )
+        )
+        self._hashed = len(self._ids)
 
     def _flush(self) -> None:
         if not self._ids:
@@ -82,9 +98,9 @@ class RecordsFile:
         ]
         self._wait()  # until then the block before lies in the other half
         self._writing = self._pool.submit(self._writer.write_table, pa.table(columns, schema=self._schema))
-        self.digest.add(RecordBatch(self._ids, vectors, self._documents, [orjson.loads(m) for m in self._metadatas]))
+        self._hash()
         self._vectors, self._other = self._other, self._vectors
-        self._ids, self._documents, self._metadatas = [], [], []
+        self._ids, self._documents, self._metadatas, self._hashed = [], [], [], 0
 
     def _wait(self) -> None:
         if self._writing is not None:
