@@ -12,8 +12,8 @@ import orjson
 from benchmarks.speed.isolated import Figures
 from benchmarks.speed.material import DAY, landed, spec_of
 from embedding_assets.batches.landing_files import land_lines
+from embedding_assets.batches.line_reader import LineReader
 from embedding_assets.batches.lines import lines_of, pieces_of
-from embedding_assets.batches.parse import LineParser
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import compact
@@ -83,13 +83,13 @@ def read(folder: Path) -> Figures:
     return {"seconds": time.perf_counter() - began, "count": count}
 
 
-def parse(output: Path, dimension: int) -> Figures:
+def parse(output: Path, expected: int, dimension: int) -> Figures:
     """Every line of a batch's output file parsed and its vector checked."""
-    parser, count = LineParser(spec_of(dimension)), 0
+    count = 0
     began = time.perf_counter()
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _, line in lines_of(pieces_of(output)):
-            count += parser.parse(line).vector is not None
+    with LineReader(spec_of(dimension), expected) as reader, np.errstate(over="ignore", invalid="ignore"):
+        for _, answer in reader.answers(lines_of(pieces_of(output))):
+            count += answer.vector is not None
     return {"seconds": time.perf_counter() - began, "count": count}
 
 

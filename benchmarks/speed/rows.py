@@ -244,7 +244,7 @@ def _peak(size: int, mine: list[Figures], others: list[Figures]) -> str:
 
 
 def _parse(output: Path, sizes: Sizes, number: int) -> Figures:
-    return measured(ours.parse, output=output, dimension=sizes.dimension)
+    return measured(ours.parse, output=output, expected=sizes.parsed, dimension=sizes.dimension)
 
 
 def _json(output: Path, number: int) -> Figures:
