@@ -77,6 +77,9 @@ class MortalStore(ObjectStore):
         with self._operation(False):
             return super().exists(key)
 
+    def on_disk(self, key: str) -> None:
+        """Nothing of it can be had but through the store."""
+
     def download(self, key: str, path: Path) -> str:
         with self._operation(False):
             return super().download(key, path)

@@ -21,7 +21,7 @@ from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.draft import Draft
 from embedding_assets.vectorstore.inventory import Inventory, list_databases, list_missing
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
-from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once, copy_folder, download_files
+from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once, download_files
 from embedding_assets.vectorstore.verify import verify
 
 
@@ -99,23 +99,28 @@ def _take_base(
     alike = len(base.manifest.parts) == draft.shards
     sources: list[Source] = []
     parents = list(_parents(base.manifest, shard, draft.shards))
+    own = bool(parents) and alike
     for part in parents:
         folder = work / "base" / part.shard
         nearby = [place / part.shard for place in cache.places(part.id)] if cache and _untouched(store, part) else []
         try:
-            found.traffic += download_files(store, part, folder, nearby)
+            found.traffic += download_files(store, part, folder, nearby, copy=found.folder if own else None)
         except CorruptedError as error:
             found.damages.append(Damage.of(part, error.reason))
-            shutil.rmtree(work / "base")
+            for unfinished in (work / "base", found.folder):
+                shutil.rmtree(unfinished, ignore_errors=True)
             return False
         name = f"{part.id}.{part.shard}" if part.shard else part.id
-        sources.append(Source(folder, name) if alike else Source(folder, name, shard=shard, shards=draft.shards))
+        sources.append(
+            Source(folder, name, digest=part.digest, count=part.count)
+            if alike
+            else Source(folder, name, shard=shard, shards=draft.shards)
+        )
     found.base, found.parents = base.manifest, parents
     if not alike:
         found.sources += sources
     elif parents:
         found.own, found.proof = parents[0], sources
-        copy_folder(sources[0].path, found.folder)
     return True
 
 

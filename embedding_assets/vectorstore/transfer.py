@@ -111,25 +111,37 @@ def verify_files(store: ObjectStore, manifest: Manifest) -> None:
     _require_none(manifest, compare_files(store, manifest))
 
 
-def download_files(store: ObjectStore, manifest: Manifest, folder: Path, nearby: Sequence[Path] = ()) -> Traffic:
+def download_files(
+    store: ObjectStore, manifest: Manifest, folder: Path, nearby: Sequence[Path] = (), *, copy: Path | None = None
+) -> Traffic:
     """Bring the files of a manifest into a new folder, checking each on the way.
 
     Args:
         store, manifest, folder: what, and where to.
         nearby: folders on this machine that may hold copies of the files. Whatever there has the manifest's SHA-256
             is taken, the rest is downloaded.
+        copy: another new folder, for a copy that may be changed. Then the files of the first are only to be read: of a
+            store that is a folder, they may be the store's own.
 
     Raises:
         CorruptedError: a file is missing or another.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder, copy):
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+    own = store.on_disk(manifest.folder) if copy else None
 
     def take(entry: FileEntry) -> bool:
-        return any(_take(place / entry.path, folder / entry.path, entry) for place in nearby)
+        return any(_take(place, folder, entry, copy) for place in nearby)
 
     taken = at_once(take, manifest.files)
     rest = replace(manifest, files=tuple(e for e, is_here in zip(manifest.files, taken, strict=True) if not is_here))
-    _require_none(manifest, compare_files(store, rest, folder))
+    shared = at_once(lambda entry: own is not None and _take(own, folder, entry, copy), rest.files)
+    far = replace(rest, files=tuple(e for e, is_here in zip(rest.files, shared, strict=True) if not is_here))
+    _require_none(manifest, compare_files(store, far, folder))
+    if copy is not None:
+        for entry in far.files:
+            _copy_below(folder, copy, entry)
     return Traffic(downloaded=rest.size, cached=manifest.size - rest.size)
 
 
@@ -170,18 +182,28 @@ def copy_folder(source: Path, target: Path) -> Path:
     return target
 
 
-def _take(source: Path, target: Path, entry: FileEntry) -> bool:
-    """Whether a copy on this machine is the wanted file; then it is at the target, too."""
+def _take(source: Path, target: Path, entry: FileEntry, copy: Path | None) -> bool:
+    """Whether a file of a folder on this machine is the wanted one; then it is in the target, and copied."""
     try:
-        if source.stat().st_size != entry.size:
+        if (source / entry.path).stat().st_size != entry.size:
             return False
-        place_copy(source, target)
-        if sha256_of(target) == entry.sha256:
+        place_copy(source / entry.path, target / entry.path)
+        if copy is not None:
+            # What was linked may be changed by others at any time: what counts is what the copy is.
+            _copy_below(target, copy, entry)
+        if sha256_of((copy or target) / entry.path) == entry.sha256:
             return True
     except OSError:  # dropped at this moment, or unreadable: there is another way to get it
         pass
-    target.unlink(missing_ok=True)
+    for folder in (target, copy):
+        if folder is not None:
+            (folder / entry.path).unlink(missing_ok=True)
     return False
+
+
+def _copy_below(source: Path, target: Path, entry: FileEntry) -> None:
+    (target / entry.path).parent.mkdir(parents=True, exist_ok=True)
+    copy_file(source / entry.path, target / entry.path)
 
 
 def _require_none(manifest: Manifest, problems: list[str]) -> None:

@@ -44,6 +44,9 @@ class FailingStore(ObjectStore):
         self._count("exists", key)
         return super().exists(key)
 
+    def on_disk(self, key: str) -> None:
+        """Nothing of it can be had but through the store."""
+
     def download(self, key: str, path: Path) -> str:
         self._count("download", key)
         return super().download(key, path)

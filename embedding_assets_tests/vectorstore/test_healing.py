@@ -224,6 +224,9 @@ class Unreadable(DyingStore):
         super().__init__(store)
         self.part = part
 
+    def on_disk(self, key: str) -> None:
+        """Nothing of it can be had but through the store."""
+
     def download(self, key: str, path: Path) -> str:
         if self.part in key:
             raise StoreUnavailableError(key, "slow down", "Later.")

@@ -185,6 +185,9 @@ class DyingReader(DyingStore):
         self._count(f"head {key}")
         return super().exists(key)
 
+    def on_disk(self, key: str) -> None:
+        """Nothing of it can be had but through the store."""
+
     def _stream(self, key: str) -> Iterator[bytes]:
         self._count(f"read {key}")
         return super()._stream(key)
