@@ -226,6 +226,25 @@ class ContentDigest:
         self._count += len(hashes)
         return self
 
+    @classmethod
+    def known(cls, digest: str, count: int) -> ContentDigest:
+        """What is known of so many records: their digest in hexadecimal."""
+        known = cls()
+        known._sum, known._count = int(digest, 16), count
+        return known
+
+    def plus(self, others: ContentDigest) -> ContentDigest:
+        """The digest with other records counted in."""
+        both = ContentDigest()
+        both._sum, both._count = (self._sum + others._sum) % _DIGEST_MODULUS, self._count + others._count
+        return both
+
+    def minus(self, some: ContentDigest) -> ContentDigest:
+        """The digest without some of its records."""
+        rest = ContentDigest()
+        rest._sum, rest._count = (self._sum - some._sum) % _DIGEST_MODULUS, self._count - some._count
+        return rest
+
     @property
     def count(self) -> int:
         """How many records were counted in."""

@@ -94,6 +94,7 @@ def examine_in_child(
     records: int,
     subject: str,
     memory: int | None = None,
+    to_be_written: bool = False,
 ) -> Examination:
     """`examine.examine` in a child process.
 
@@ -104,43 +105,20 @@ def examine_in_child(
         records: about how many records it holds; sets the time limit.
         subject: what errors call it.
         memory: so many bytes may the child use; as `memory_limit` says unless given.
+        to_be_written: whether chromadb has to be able to write to it, too.
 
     Raises:
         CorruptedError: chromadb cannot open or read it, or the interpreter died of it, and a new one it can.
         UnreadableError: the child ran into its limit of time or memory, was killed from outside, or the disk is full.
     """
     try:
-        arguments = _arguments(folder, spec, sources)
+        arguments = {**_arguments(folder, spec, sources), "to_be_written": to_be_written}
         task = run_task("examine", arguments, _limit(records), memory or memory_limit(folder, spec))
     except TaskFailedError as error:
         raise _meaning(error, subject) from None
     report = Examination(**task)
     _require_no_trouble(report.problems, subject)
     return report
-
-
-def canary_in_child(folder: Path, spec: DatabaseSpec, *, records: int, subject: str) -> None:
-    """`canary.sing` in a child process.
-
-    Args:
-        folder: a copy of the caller's own.
-        spec: what it holds.
-        records: about how many; sets the time limit.
-        subject: what errors call it.
-
-    Raises:
-        CorruptedError: what chromadb writes to it cannot be read back as it should.
-        UnreadableError: it could not be tried just now.
-    """
-    try:
-        arguments = _arguments(folder, spec, ())
-        task = run_task("canary", arguments, _limit(records), memory_limit(folder, spec))
-    except TaskFailedError as error:
-        raise _meaning(error, subject) from None
-    problems = [str(problem) for problem in task["problems"]]
-    _require_no_trouble(problems, subject)
-    if problems:
-        raise CorruptedError(subject, "; ".join(problems), "It was not committed.")
 
 
 def check_sqlite_in_child(folder: Path, *, records: int, subject: str) -> list[str]:

@@ -20,15 +20,18 @@ from typing import Any
 import numpy as np
 
 from embedding_assets.chroma import api
+from embedding_assets.chroma.canary import Canary
 from embedding_assets.chroma.expectation import Expectation
 from embedding_assets.chroma.log_probe import LogProbe
-from embedding_assets.chroma.read import every_record, ids_of, reading, records_of
+from embedding_assets.chroma.read import every_record, offsets_of, reading, records_at, records_of
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.search_probe import Found, SearchProbe, evenly, sample_of
+from embedding_assets.chroma.sources import read_source
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.sqlite_reader import UnknownFormatError, choose, read_collections
 from embedding_assets.chroma.sqlite_writer import writable
 from embedding_assets.chroma.structure import Structure, check_structure
+from embedding_assets.chroma.touched import find_touched
 from embedding_assets.chroma.vectors import VectorReader, as_cosine_gives
 from embedding_assets.errors import CorruptedError
 from embedding_assets.records import ContentDigest, RecordBatch
@@ -46,7 +49,9 @@ _EXCUSED_REPEATED = 0.3
 _EXCUSED_NEIGHBORS = 4
 
 
-def examine(folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = ()) -> Examination:
+def examine(
+    folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = (), *, to_be_written: bool = False
+) -> Examination:
     """Read every record of a database, and have chromadb open it.
 
     Args:
@@ -56,26 +61,31 @@ def examine(folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = ()) ->
             name there has to be exactly one collection.
         sources: if given, what it was made from: every id of theirs must be in it, once, with the document, the
             metadata and the vector of the winning origin, and nothing else may be.
+        to_be_written: whether chromadb has to take a few records, too, as it must of a database that may be gone on
+            with; its `chroma.sqlite3` is changed by that, its index files are not.
     """
-    # Before chromadb touches it: a damaged index can end the process, or be loaded without a word.
-    structure = check_structure(folder, spec.collection or None, to_be_read=True)
-    report = _Report(list(structure.problems))
-    if report.problems:
-        return report.done()
-    log_only = structure.log_only and writable(folder)
-    expected = Expectation(spec, sources, exact=log_only) if sources else None
-    if log_only:
+    report = _Report()
+    direct: list[_Direct] = []
+
+    def read(sofar: Structure) -> None:
         with report.noting_contradictions():
-            _examine_log(folder, spec, expected, structure, report)
-    elif structure.refusal_is_damage:
-        _examine_opened(folder, spec, expected, structure, report)
-    else:
-        try:
-            _examine_opened(folder, spec, expected, structure, report)
-        except Exception as error:
-            report.unsupported = (
-                f"it was written by another version of chromadb, which {api.VERSION} cannot read: {error}"
-            )
+            if sofar.log_only and writable(folder):
+                _examine_log(folder, spec, _expected(spec, sources, exact=True), sofar, report)
+            elif found := _read_directly(folder, spec, sources, sofar, report):
+                direct.append(found)
+
+    # Before chromadb touches it: a damaged index can end the process, or be loaded without a word.
+    structure = check_structure(folder, spec.collection or None, to_be_read=True, meanwhile=read)
+    if structure.problems:
+        return _Report(list(structure.problems)).done()
+    if report.problems or report.log_only:
+        return report.done()
+    try:
+        _examine_opened(folder, spec, sources, structure, report, direct[0] if direct else None, to_be_written)
+    except Exception as error:
+        if structure.refusal_is_damage:
+            raise
+        report.unsupported = f"it was written by another version of chromadb, which {api.VERSION} cannot read: {error}"
     return report.done()
 
 
@@ -83,7 +93,7 @@ def examine(folder: Path, spec: DatabaseSpec, sources: Sequence[Source] = ()) ->
 class _Report:
     """An examination on the way."""
 
-    problems: list[str]
+    problems: list[str] = field(default_factory=list)
     digest: ContentDigest = field(default_factory=ContentDigest)
     search: Found = field(default_factory=lambda: Found(0, 0, None, 0.0))
     synced: bool = False
@@ -93,6 +103,7 @@ class _Report:
     distance: str = ""
     dimension: int = 0
     opened: bool = False
+    log_only: bool = False
     unsupported: str = ""
 
     @contextmanager
@@ -127,29 +138,41 @@ def _examine_log(
     folder: Path, spec: DatabaseSpec, expected: Expectation | None, structure: Structure, report: _Report
 ) -> None:
     """A database that has a log and nothing else."""
+    report.log_only = True
     with reading(folder) as connection:
         chosen = choose(read_collections(connection), spec.collection or None)
         report.collections = [chosen.name]
         _note_distance(chosen.space, spec, report)
         database = DatabaseSpec(chosen.name, chosen.dimension or 0, chosen.space)
-        probe = LogProbe(database, structure.records[chosen.name])
         batches = every_record(connection, folder, chosen, _ROWS, raw=True)
-        whole = _take_in(batches, spec, report, expected, probe.show, raw_of=chosen.space)
-    if whole:
-        report.problems.extend(probe.judge(folder))
+        with LogProbe(folder, database, structure.records[chosen.name]) as probe:
+            if _take_in(batches, spec, report, expected, probe.show, raw_of=chosen.space):
+                report.problems.extend(probe.judge())
+
+
+def _expected(spec: DatabaseSpec, sources: Sequence[Source], *, exact: bool) -> Expectation | None:
+    """What all records of the sources say."""
+    if not sources:
+        return None
+    records = (batch for source in sources for batch in read_source(source, spec.collection, raw=exact))
+    return Expectation(spec, records, exact=exact)
 
 
 def _examine_opened(
-    folder: Path, spec: DatabaseSpec, expected: Expectation | None, structure: Structure, report: _Report
+    folder: Path,
+    spec: DatabaseSpec,
+    sources: Sequence[Source],
+    structure: Structure,
+    report: _Report,
+    direct: _Direct | None,
+    to_be_written: bool,
 ) -> None:
+    """A database that chromadb opens."""
     problems = report.problems
-    direct = None
-    if structure.known_format:
-        with report.noting_contradictions():
-            direct = _read_directly(folder, spec, expected, report)
-    if problems:
-        return
     report.opened = True
+    canary = Canary(spec.dimension) if to_be_written else None
+    if canary:
+        canary.prepare(folder, spec.collection)
     with api.opened(folder) as client:
         report.collections = [collection.name for collection in client.list_collections()]
         if len(report.collections) != 1 or spec.collection not in ("", report.collections[0]):
@@ -163,7 +186,8 @@ def _examine_opened(
         count = handle.count()
         if direct is None:
             probe = SearchProbe(report.distance, *sample_of(handle, count))
-            if not _take_in(api.read_pages(handle), spec, report, expected, probe.show):
+            expected = _expected(spec, sources, exact=False)
+            if not _take_in(api.read_pages(handle), spec, report, expected, lambda batch: probe.show(batch.embeddings)):
                 return
         else:
             probe = direct.probe
@@ -172,7 +196,11 @@ def _examine_opened(
             problems.append(f"count() is {count} but {report.digest.count} records can be read")
         if not problems:
             report.search = probe.judge(handle)
-    report.synced = api.is_synced(folder)
+        report.synced = api.is_synced(folder)
+        if canary and not problems:
+            problems.extend(canary.sing(handle))
+    if canary and not problems:
+        problems.extend(canary.hear(folder, name, structure.indexes.get(name)))
     elements = structure.records.get(name, 0) - structure.unindexed.get(name, 0) + structure.deleted.get(name, 0)
     report.unreachable = structure.unreachable.get(name, 0) / elements if elements else 0.0
     recall = report.search.recall
@@ -194,31 +222,48 @@ class _Direct:
     probe: SearchProbe
     sample: dict[str, tuple[str, Any, bytes]] = field(default_factory=dict)
 
+    def take_sample(self, batch: RecordBatch, wanted: set[str]) -> None:
+        """Keep the records that are wanted."""
+        for row in [row for row, record_id in enumerate(batch.ids) if record_id in wanted]:
+            self.sample[batch.ids[row]] = (
+                batch.documents[row],
+                batch.metadatas[row],
+                batch.embeddings[row].tobytes(),
+            )
 
-def _read_directly(folder: Path, spec: DatabaseSpec, expected: Expectation | None, report: _Report) -> _Direct | None:
-    """Read every record; None where the direct reader does not know all that is used."""
+
+def _read_directly(
+    folder: Path, spec: DatabaseSpec, sources: Sequence[Source], structure: Structure, report: _Report
+) -> _Direct | None:
+    """Read every record, or those that a merge touched; None where the direct reader does not know all that is used."""
     with reading(folder) as connection:
         collections = read_collections(connection)
         if len(collections) != 1:
             return None
         chosen = choose(collections, spec.collection or None)
-        vectors = VectorReader(connection, folder, chosen)
-        ids = ids_of(connection, chosen)
+        vectors = VectorReader(connection, folder, chosen, index=structure.indexes[chosen.name])
+        ids = structure.ids[chosen.name]
         chosen_ids = [ids[at] for at in evenly(len(ids))]
         direct = _Direct(ids, SearchProbe(chosen.space, chosen_ids, vectors.vectors(chosen_ids)))
+        wanted = set(chosen_ids)
 
         def show(batch: RecordBatch) -> None:
-            direct.probe.show(batch)
-            for row in [row for row, record_id in enumerate(batch.ids) if record_id in wanted]:
-                direct.sample[batch.ids[row]] = (
-                    batch.documents[row],
-                    batch.metadatas[row],
-                    batch.embeddings[row].tobytes(),
-                )
+            direct.probe.show(batch.embeddings)
+            direct.take_sample(batch, wanted)
 
-        wanted = set(chosen_ids)
         try:
-            _take_in(records_of(connection, chosen, vectors, _ROWS), spec, report, expected, show)
+            touched = find_touched(connection, chosen, vectors, sources)
+            if touched is None:
+                expected = _expected(spec, sources, exact=False)
+                _take_in(records_of(connection, chosen, vectors, _ROWS), spec, report, expected, show)
+            else:
+                expected = Expectation(spec, touched.of_sources(), exact=False)
+                batches = touched.of_database(connection, chosen, vectors)
+                if _take_in(batches, spec, report, expected, lambda batch: None):
+                    report.digest = touched.digest(report.digest)
+                for live in vectors.live(_ROWS):
+                    direct.probe.show(live)
+                direct.take_sample(records_at(connection, vectors, offsets_of(connection, chosen, chosen_ids)), wanted)
         except UnknownFormatError:
             report.digest, report.problems[:] = ContentDigest(), []
             return None

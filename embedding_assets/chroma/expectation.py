@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from embedding_assets.chroma.sources import read_source
-from embedding_assets.chroma.spec import DatabaseSpec, Source
+from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.records import Origin, RecordBatch, Vectors, slices
 
 _BLOCK = 64  # vectors whose products stay in the processor's cache
@@ -31,12 +30,19 @@ class Expectation:
     The sources are read in a thread of their own while the database is: decoding and hashing leave Python's lock alone.
     """
 
-    def __init__(self, spec: DatabaseSpec, sources: Sequence[Source], *, exact: bool) -> None:
-        self._spec, self._exact = spec, exact
+    def __init__(self, spec: DatabaseSpec, records: Iterable[RecordBatch], *, exact: bool) -> None:
+        """Begin to read.
+
+        Args:
+            spec: what the database holds.
+            records: all that the sources have, in any order; for an exact comparison with their vectors as written.
+            exact: whether the vectors have to be the very same.
+        """
+        self._exact = exact
         self._mark = _prints(spec.dimension) if exact else _sketches(spec.dimension)
         self._found = _Columns()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="expectation")
-        self._learning = self._pool.submit(self._learn, sources)
+        self._learning = self._pool.submit(self._learn, records)
 
     def observe(self, batch: RecordBatch) -> None:
         """Take note of records of the database; for an exact comparison with their vectors as they were written."""
@@ -66,19 +72,18 @@ class Expectation:
             problems.append(f"lacks {len(rows)} records of its sources, such as {some}")
         return problems
 
-    def _learn(self, sources: Sequence[Source]) -> tuple[_Columns, dict[str, tuple[Origin, int]]]:
+    def _learn(self, records: Iterable[RecordBatch]) -> tuple[_Columns, dict[str, tuple[Origin, int]]]:
         """The records of the sources, and by id where the one of the greatest origin stands among them."""
         wanted = _Columns()
         rows: dict[str, tuple[Origin, int]] = {}
-        for source in sources:
-            for batch in read_source(source, self._spec.collection, raw=self._exact):
-                first = len(wanted.ids)
-                wanted.add(batch, self._mark)
-                for row, (record_id, metadata) in enumerate(zip(batch.ids, batch.metadatas, strict=True), start=first):
-                    origin = Origin.of(metadata)
-                    known = rows.get(record_id)
-                    if known is None or known[0] < origin:
-                        rows[record_id] = (origin, row)
+        for batch in records:
+            first = len(wanted.ids)
+            wanted.add(batch, self._mark)
+            for row, (record_id, metadata) in enumerate(zip(batch.ids, batch.metadatas, strict=True), start=first):
+                origin = Origin.of(metadata)
+                known = rows.get(record_id)
+                if known is None or known[0] < origin:
+                    rows[record_id] = (origin, row)
         return wanted, rows
 
 

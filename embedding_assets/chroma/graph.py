@@ -11,6 +11,8 @@ from embedding_assets.chroma.hnsw_files import HnswFiles, UpperLinks
 
 Elements = npt.NDArray[np.int64]
 
+_FEW = 64  # one in so many
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:
@@ -59,7 +61,13 @@ def _spread(
     while len(frontier):
         seen[frontier] = True
         found = links[frontier][width < counts[frontier][:, None]]
-        frontier = np.unique(found[~seen[found]]).astype(np.int64)
+        found = found[~seen[found]]
+        if len(found) > len(seen) // _FEW:  # to sort many costs more than to look at every element
+            new = np.zeros(len(seen), dtype=bool)
+            new[found] = True
+            frontier = np.flatnonzero(new)
+        else:
+            frontier = np.unique(found).astype(np.int64)
 
 
 def project(graph: Graph, kept: Elements, stands: Elements) -> Graph:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from embedding_assets.chroma.graph import reached
 from embedding_assets.chroma.hnsw_files import HEADER_FILE, LENGTH_FILE, LEVEL0_FILE, LINKS_FILE, HnswFiles
 from embedding_assets.chroma.index_metadata import INDEX_METADATA_FILE, IndexMetadata
 from embedding_assets.chroma.sqlite_reader import Collection
@@ -37,15 +38,8 @@ def reachable(files: HnswFiles) -> int:
     """How many elements can be reached over level-0 links from the entry point; only for an index without problems."""
     if files.header.count == 0:
         return 0
-    seen = np.zeros(files.header.count, dtype=bool)
-    frontier = np.asarray([files.header.entry_point], dtype=np.int64)
-    width = files.links.shape[1]
-    while len(frontier):
-        seen[frontier] = True
-        used = np.arange(width) < files.link_counts[frontier][:, None]
-        found = np.unique(files.links[frontier][used]).astype(np.int64)
-        frontier = found[~seen[found]]
-    return int(seen.sum())
+    # In the file the links lie a whole vector apart.
+    return int(reached(files.link_counts, np.ascontiguousarray(files.links), files.header.entry_point).sum())
 
 
 def _check_labels(files: HnswFiles, metadata: IndexMetadata, collection: Collection) -> Iterator[str]:

@@ -161,6 +161,7 @@ def _walk(data: bytes) -> Any:
             if depth > _MAX_DEPTH:
                 raise ValueError(f"{INDEX_METADATA_FILE} is nested deeper than an index is")
             push(_MARK)
+            position = _push_pairs(data, position, stack)
         elif opcode == 0x75:  # SETITEMS
             depth -= 1
             _set_items(stack)
@@ -175,6 +176,31 @@ def _walk(data: bytes) -> Any:
     raise ValueError(f"{INDEX_METADATA_FILE} ends without its end mark")
 
 
+def _push_pairs(data: bytes, position: int, stack: list[Any]) -> int:
+    """Push the texts with their numbers, and the numbers with their texts, that begin here; returns where they end.
+
+    Nearly all of the file is such pairs. What is not just so, or ends early, is left to be walked opcode by opcode.
+    """
+    push, end = stack.append, len(data)
+    while position + 5 <= end and data[position] == 0x58:
+        start = position + 5
+        stop = start + _U32(data, position + 1)[0]
+        if stop + 5 > end or data[stop] != 0x4A:
+            break
+        push(data[start:stop].decode())
+        push(_I32(data, stop + 1)[0])
+        position = stop + 5
+    while position + 10 <= end and data[position] == 0x4A and data[position + 5] == 0x58:
+        start = position + 10
+        stop = start + _U32(data, position + 6)[0]
+        if stop > end:
+            break
+        push(_I32(data, position + 1)[0])
+        push(data[start:stop].decode())
+        position = stop
+    return position
+
+
 def _set_items(stack: list[Any]) -> None:
     """Move what lies above the last mark into the dictionary below it."""
     at = len(stack) - 1
@@ -183,7 +209,7 @@ def _set_items(stack: list[Any]) -> None:
     if at < 1 or not isinstance(stack[at - 1], dict) or (len(stack) - at) % 2 == 0:
         raise ValueError(f"{INDEX_METADATA_FILE} is garbled: values without their dictionary")
     keys, values = stack[at + 1 :: 2], stack[at + 2 :: 2]
-    if any(isinstance(key, dict) for key in keys):
+    if dict in set(map(type, keys)):
         raise ValueError(f"{INDEX_METADATA_FILE} is garbled: a dictionary as a key")
     target = stack[at - 1]
     before = len(target)
@@ -206,6 +232,6 @@ def _mapping(value: dict[Any, Any], key: str, keys: type, values: type) -> dict[
     mapping = value.get(key)
     if not isinstance(mapping, dict):
         raise ValueError(f"{INDEX_METADATA_FILE}: {key} is not a dictionary")
-    if not all(type(k) is keys and type(v) is values for k, v in mapping.items()):
+    if not (set(map(type, mapping)) <= {keys} and set(map(type, mapping.values())) <= {values}):
         raise ValueError(f"{INDEX_METADATA_FILE}: {key} maps values of wrong types")
     return mapping

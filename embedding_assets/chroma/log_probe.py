@@ -16,6 +16,7 @@ and find them.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,14 +34,29 @@ _KINDS = 32  # and so many more, each the first of its kind
 
 
 class LogProbe:
-    """Is shown all records of a database, takes a sample, and has chromadb read it."""
+    """Is shown all records of a database, takes a sample, and has chromadb read it; to be used with `with`.
 
-    def __init__(self, spec: DatabaseSpec, count: int) -> None:
-        self._spec = spec
+    A new folder beside the database is used meanwhile.
+    """
+
+    def __init__(self, database: Path, spec: DatabaseSpec, count: int) -> None:
+        self._database, self._spec = database, spec
         self._stride = max(1, count // _SPACED)
         self._kinds: set[tuple[object, ...]] = set()
         self._sample: list[RecordBatch] = []
         self._seen = self._taken = 0
+
+    def __enter__(self) -> LogProbe:
+        self._place = TemporaryDirectory(prefix="log-probe-", dir=self._database.parent)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="probe")
+        # chromadb takes as long for an empty database as a thousand records take to be read: it is made meanwhile.
+        self._folder = Path(self._place.name) / "database"
+        self._made = self._pool.submit(api.create, self._folder, self._spec)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        self._place.cleanup()
 
     def show(self, batch: RecordBatch) -> None:
         """Take some of these records: the first of every kind, and a few from all over."""
@@ -55,28 +71,24 @@ class LogProbe:
             self._sample.append(batch.take(list(rows)))
             self._taken += len(rows)
 
-    def judge(self, database: Path) -> list[str]:
-        """What is wrong with the rest of the database, and with what chromadb makes of the sample.
-
-        A new folder beside the database is used meanwhile.
-        """
-        with TemporaryDirectory(prefix="log-probe-", dir=database.parent) as place:
-            folder = Path(place) / "database"
-            api.create(folder, self._spec)
-            empty, here = _other_tables(folder), _other_tables(database)
-            if here != empty:
-                others = sorted(name for name in {*empty, *here} if here.get(name) != empty.get(name))
-                return [f"its tables {', '.join(others)} are not those of an empty database"]
-            write_log(folder, self._spec.collection, self._sample)
-            wanted = list(read_records(folder, self._spec.collection))
-            with api.opened(folder) as client:
-                handle = client.get_collection(self._spec.collection, embedding_function=None)
-                found = list(api.read_pages(handle))
-                if handle.count() != self._taken or not _equal(found, wanted):
-                    return ["chromadb does not read a sample of its records as they were written"]
-                query = wanted[0].embeddings[:1]
-                if not handle.query(query_embeddings=query, n_results=1)["ids"][0]:
-                    return ["chromadb finds nothing in a sample of its records"]
+    def judge(self) -> list[str]:
+        """What is wrong with the rest of the database, and with what chromadb makes of the sample."""
+        folder = self._folder
+        self._made.result()
+        empty, here = _other_tables(folder), _other_tables(self._database)
+        if here != empty:
+            others = sorted(name for name in {*empty, *here} if here.get(name) != empty.get(name))
+            return [f"its tables {', '.join(others)} are not those of an empty database"]
+        write_log(folder, self._spec.collection, self._sample)
+        wanted = list(read_records(folder, self._spec.collection))
+        with api.opened(folder) as client:
+            handle = client.get_collection(self._spec.collection, embedding_function=None)
+            found = list(api.read_pages(handle))
+            if handle.count() != self._taken or not _equal(found, wanted):
+                return ["chromadb does not read a sample of its records as they were written"]
+            query = wanted[0].embeddings[:1]
+            if not handle.query(query_embeddings=query, n_results=1)["ids"][0]:
+                return ["chromadb finds nothing in a sample of its records"]
         return []
 
 

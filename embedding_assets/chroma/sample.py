@@ -10,17 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from embedding_assets.chroma.read import read_records, reading
+from embedding_assets.chroma.read import read_records, reading, records_at
 from embedding_assets.chroma.replay import pending_changes
-from embedding_assets.chroma.sqlite_reader import (
-    Collection,
-    choose,
-    read_collections,
-    split_document,
-    stored_value,
-)
+from embedding_assets.chroma.sqlite_reader import Collection, choose, read_collections
 from embedding_assets.chroma.vectors import VectorReader
-from embedding_assets.records import DELTA_KEY, Metadata, RecordBatch
+from embedding_assets.records import DELTA_KEY, RecordBatch
 
 _AT_ONCE = 500  # values in one query
 
@@ -78,14 +72,8 @@ def read_brought(folder: Path, collection: str | None, deltas: Sequence[str], mo
 def _records(connection: sqlite3.Connection, folder: Path, collection: Collection, wanted: list[int]) -> RecordBatch:
     """The records with these ascending offset ids."""
     ids = dict(_in_turn(connection, "SELECT id, embedding_id FROM embeddings WHERE id IN", wanted))
-    metadatas: dict[int, Metadata] = {offset: {} for offset in wanted}
-    query = "SELECT id, key, string_value, int_value, float_value, bool_value FROM embedding_metadata WHERE id IN"
-    for offset, key, *values in _in_turn(connection, query, wanted):
-        metadatas[offset][key] = stored_value(key, *values)
-    documents = [split_document(metadatas[offset]) for offset in wanted]
-    names = [ids[offset] for offset in wanted]
-    vectors = VectorReader(connection, folder, collection).vectors(names)
-    return RecordBatch(names, vectors, documents, [metadatas[offset] for offset in wanted])
+    found = {offset: ids[offset] for offset in wanted}
+    return records_at(connection, VectorReader(connection, folder, collection), found)
 
 
 def _in_turn(

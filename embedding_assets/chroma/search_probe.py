@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedding_assets.records import RecordBatch, Vectors
+from embedding_assets.records import Vectors
 
 _SAMPLE = 32
 _HEAD = 16
@@ -45,10 +45,10 @@ class SearchProbe:
         self._seen: set[bytes] = set()
         self._shown = 0
 
-    def show(self, batch: RecordBatch) -> None:
-        """Compare these records with the sample."""
-        self._shown += len(batch)
-        rows = np.ascontiguousarray(batch.embeddings)
+    def show(self, vectors: Vectors) -> None:
+        """Compare these vectors with the sample; shape (n, D), n at least 1; for cosine of any length."""
+        self._shown += len(vectors)
+        rows = np.ascontiguousarray(vectors)
         # The first numbers of a vector: enough to count how many stand more than once.
         head = np.ascontiguousarray(rows[:, :_HEAD])
         width = head.shape[1] * 4

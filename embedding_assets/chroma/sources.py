@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from embedding_assets.chroma import api
-from embedding_assets.chroma.read import is_readable, read_origins, read_origins_among, read_records
+from embedding_assets.chroma.read import is_readable, read_ids, read_origins, read_origins_among, read_records
 from embedding_assets.chroma.spec import Source
 from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch, shard_of
 
@@ -31,6 +31,13 @@ def read_source_origins(source: Source, collection: str) -> Iterator[tuple[list[
             yield ids, origins
         elif rows:
             yield [ids[row] for row in rows], [origins[row] for row in rows]
+
+
+def read_source_ids(source: Source, collection: str) -> Iterator[list[str]]:
+    """The ids of a source's records; reads nothing else where that can be avoided."""
+    for ids in _read_all_ids(source, collection):
+        rows = _rows_meant(source, ids)
+        yield ids if rows is None else [ids[row] for row in rows]
 
 
 def origins_among(folder: Path, collection: str, wanted: Iterable[str]) -> tuple[int, dict[str, Origin]]:
@@ -80,6 +87,14 @@ def _read_all_origins(source: Source, collection: str) -> Iterator[tuple[list[st
         with api.opened(source.path) as client:
             for batch in api.read_pages(client.get_collection(collection, embedding_function=None), vectors=False):
                 yield batch.ids, [Origin.of(metadata) for metadata in batch.metadatas]
+
+
+def _read_all_ids(source: Source, collection: str) -> Iterator[list[str]]:
+    if source.path.is_dir() and is_readable(source.path, source.collection or collection):
+        yield read_ids(source.path, source.collection or collection)
+    else:
+        for ids, _ in _read_all_origins(source, collection):
+            yield ids
 
 
 def _read_landed(source: Source) -> Iterator[RecordBatch]:

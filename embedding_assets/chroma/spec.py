@@ -30,6 +30,8 @@ class Source:
         batch_id, submitted, delta_id: for a Parquet file, the origin that its records get; a folder's records carry
             their own.
         collection: for a folder, the name of its collection, where it is another than that of the result.
+        digest, count: for a folder that was proved before, what it holds by its manifest (`records.ContentDigest`).
+            Then those of its records that no other source has an id of need not be read to be known.
         shard, shards: only those of its records are meant that belong to this one of so many shards
             (`records.shard_of`).
     """
@@ -40,6 +42,8 @@ class Source:
     submitted: int = 0
     delta_id: str = ""
     collection: str = ""
+    digest: str = ""
+    count: int = 0
     shard: int = 0
     shards: int = 1
 

@@ -8,12 +8,16 @@ such as a flipped bit in a vector of an l2 index: that takes the SHA-256 of the 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedding_assets.chroma.fingerprint import is_known
 from embedding_assets.chroma.hnsw_files import open_hnsw
 from embedding_assets.chroma.index_checks import check_index, reachable
+from embedding_assets.chroma.index_metadata import IndexMetadata
 from embedding_assets.chroma.migrations import are_ours, check_migrations
 from embedding_assets.chroma.plain_log import count_plain
 from embedding_assets.chroma.read import ids_of
@@ -35,6 +39,7 @@ class Structure:
         unindexed: how many of them have their vector in the log and not yet in the index, by name.
         deleted: deleted elements that still stand in the index, by name.
         unreachable: elements of the index that no search can find, by name; not damage, but bad recall.
+        ids, indexes: what was read on the way: all ids, in order, and what the index says, by name.
     """
 
     problems: tuple[str, ...]
@@ -45,9 +50,17 @@ class Structure:
     unindexed: dict[str, int]
     deleted: dict[str, int]
     unreachable: dict[str, int]
+    ids: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    indexes: dict[str, IndexMetadata | None] = field(default_factory=dict, repr=False)
 
 
-def check_structure(folder: Path, collection: str | None = None, *, to_be_read: bool = False) -> Structure:
+def check_structure(
+    folder: Path,
+    collection: str | None = None,
+    *,
+    to_be_read: bool = False,
+    meanwhile: Callable[[Structure], None] = lambda found: None,
+) -> Structure:
     """Check the database in this folder, and the index of this collection, or of all.
 
     Never raises for anything that the files hold; OSError only if they cannot be read.
@@ -57,34 +70,50 @@ def check_structure(folder: Path, collection: str | None = None, *, to_be_read: 
         collection: the name of the one to check.
         to_be_read: whether the caller goes on to read every record. Where a log is all that there is and each of its
             rows is a record, the rows' contents are then left to it.
+        meanwhile: called with what was found so far, if that is of the known format and nothing is wrong with it, while
+            SQLite still checks its file.
     """
     report = _Report()
     try:
         connection = connect(folder)
     except ValueError as error:
         return report.with_problem(error).done(known_format=False)
-    known = False
-    try:
-        report.problems.extend(check_file(connection))
+    # SQLite and numpy leave Python's lock alone: the tables are checked while the index is.
+    with closing(connection), ThreadPoolExecutor(1, thread_name_prefix="tables") as pool:
+        checking = pool.submit(_check_whole_file, folder)
         known = is_known(connection)
-        if not known and not report.problems:
-            report.ours = are_ours(connection)
-            damage = check_migrations(connection)
-            if damage:
-                report.with_problem(damage)
+        try:
+            if known:
+                collections = read_collections(connection)
+                report.log_only = [(c.metadata_seq, c.vector_seq) for c in collections] == [(0, None)]
+                for one in [choose(collections, collection)] if collection is not None else collections:
+                    _check_collection(connection, folder, one, report, to_be_read and report.log_only)
+            else:
+                report.ours = are_ours(connection)
+                if damage := check_migrations(connection):
+                    report.with_problem(damage)
+        except UnknownFormatError:
+            known = False
+        except (ValueError, sqlite3.Error, OverflowError) as error:
+            report.with_problem(error)
         if known and not report.problems:
-            report.problems.extend(check_tables(connection))
-            collections = read_collections(connection)
-            report.log_only = [(c.metadata_seq, c.vector_seq) for c in collections] == [(0, None)]
-            for one in [choose(collections, collection)] if collection is not None else collections:
-                _check_collection(connection, folder, one, report, to_be_read and report.log_only)
-    except UnknownFormatError:
-        known = False
+            meanwhile(report.done(known_format=True))
+        of_file, of_tables = checking.result()
+    # What is read from a damaged file says little of its own.
+    report.problems = of_file or [*of_tables, *report.problems]
+    return report.done(known_format=known)
+
+
+def _check_whole_file(folder: Path) -> tuple[list[str], list[str]]:
+    """What is wrong with the SQLite file, and with its tables; by a connection of its own."""
+    connection = connect(folder)
+    try:
+        of_file = list(check_file(connection))
+        return of_file, list(check_tables(connection)) if is_known(connection) and not of_file else []
     except (ValueError, sqlite3.Error, OverflowError) as error:
-        report.with_problem(error)
+        return [], [str(error)]
     finally:
         connection.close()
-    return report.done(known_format=known)
 
 
 def check_sqlite(folder: Path) -> list[str]:
@@ -108,6 +137,8 @@ class _Report:
         self.unindexed: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
         self.unreachable: dict[str, int] = {}
+        self.ids: dict[str, list[str]] = {}
+        self.indexes: dict[str, IndexMetadata | None] = {}
 
     def with_problem(self, problem: object) -> _Report:
         self.problems.append(str(problem))
@@ -123,6 +154,8 @@ class _Report:
             unindexed=self.unindexed,
             deleted=self.deleted,
             unreachable=self.unreachable,
+            ids=self.ids,
+            indexes=self.indexes,
         )
 
 
@@ -131,7 +164,7 @@ def _check_collection(
 ) -> None:
     name = collection.name
     try:
-        index = index_of(folder, collection)
+        report.indexes[name] = index = index_of(folder, collection)
         if rows_to_be_read and index is None and (count := count_plain(connection, collection)):
             report.records[name] = report.unindexed[name] = count
             return
@@ -150,7 +183,7 @@ def _check_collection(
     report.problems.extend(check_records(connection, collection, up_to))
     report.unindexed[name] = len(places.log_rows)
     try:
-        ids = ids_of(connection, collection)
+        report.ids[name] = ids = ids_of(connection, collection)
     except ValueError as error:
         report.with_problem(f"collection {name!r}: {error}")
         return

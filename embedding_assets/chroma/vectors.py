@@ -9,12 +9,14 @@ root of a plain sum from the first to the last dimension; any other order of sum
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from embedding_assets.chroma.hnsw_files import HnswFiles, open_hnsw
+from embedding_assets.chroma.index_metadata import IndexMetadata
 from embedding_assets.chroma.log_reader import log_vectors
 from embedding_assets.chroma.replay import VectorPlaces, index_of, locate_vectors
 from embedding_assets.chroma.sqlite_reader import Collection
@@ -60,15 +62,27 @@ def _sums_of_squares(vectors: Vectors) -> npt.NDArray[np.float32]:
 
 
 class VectorReader:
-    """Finds vectors by record id; `raw` as in `read.read_records`."""
+    """Finds vectors by record id; `raw` as in `read.read_records`.
+
+    Attributes:
+        places: where the vector of each record is.
+        cosine: whether the index holds unit vectors and norms.
+    """
 
     def __init__(
-        self, connection: sqlite3.Connection, folder: Path, collection: Collection, *, raw: bool = False
+        self,
+        connection: sqlite3.Connection,
+        folder: Path,
+        collection: Collection,
+        *,
+        raw: bool = False,
+        index: IndexMetadata | None = None,
     ) -> None:
+        """Open the index of a collection; `index` is what it says of itself, where that was read already."""
         self._connection = connection
-        self._cosine = collection.space == "cosine"
+        self.cosine = collection.space == "cosine"
         self._raw = raw
-        index = index_of(folder, collection)
+        index = index or index_of(folder, collection)
         self.places: VectorPlaces = locate_vectors(connection, collection, index)
         if len(self.places) and collection.dimension is None:
             raise ValueError(f"collection {collection.name!r} holds vectors but has no dimension")
@@ -78,6 +92,13 @@ class VectorReader:
             self._files = open_hnsw(folder / collection.vector_segment, self._dimension)
             self._order = np.argsort(self._files.labels, kind="stable")
             self._sorted = self._files.labels[self._order]
+
+    @property
+    def files(self) -> HnswFiles:
+        """The index; ValueError where there is none."""
+        if self._files is None:
+            raise ValueError("the index names records but is empty")
+        return self._files
 
     def vectors(self, ids: list[str]) -> Vectors:
         """The vectors of these ids, shape (n, D), float32, as `get` gives them."""
@@ -98,22 +119,37 @@ class VectorReader:
             else:
                 raise ValueError(f"record {record_id!r} is in SQLite but not in the index, nor in the log behind it")
         if from_index:
-            out[from_index] = self._indexed(np.asarray(wanted, dtype=np.uint64))
+            out[from_index] = self._indexed(wanted)
         if from_log:
             vectors = log_vectors(self._connection, seqs, self._dimension)
-            out[from_log] = as_cosine_gives(vectors) if self._cosine and not self._raw else vectors
+            out[from_log] = as_cosine_gives(vectors) if self.cosine and not self._raw else vectors
         return out
 
-    def _indexed(self, labels: npt.NDArray[np.uint64]) -> Vectors:
-        files = self._files
-        if files is None or not len(self._sorted):
+    def elements(self, ids: list[str]) -> npt.NDArray[np.int64]:
+        """The elements of these ids, which are in the index; shape (n,)."""
+        return self._elements([self.places.labels[record_id] for record_id in ids])
+
+    def live(self, rows: int) -> Iterator[Vectors]:
+        """All vectors that the index holds and that are not deleted, as it holds them, in pieces of at most so many."""
+        for some in slices(self.files.header.count, rows):
+            live = self.files.deleted[some] == 0
+            vectors = self.files.vectors[some]
+            yield vectors if live.all() else vectors[live]
+
+    def _elements(self, wanted: list[int]) -> npt.NDArray[np.int64]:
+        files, labels = self.files, np.asarray(wanted, dtype=np.uint64)
+        if not len(self._sorted):
             raise ValueError("the index names records but is empty")
         at = np.minimum(np.searchsorted(self._sorted, labels), len(self._sorted) - 1)
         rows = self._order[at]
         if (self._sorted[at] != labels).any() or files.deleted[rows].any():
             raise ValueError("the index names a record whose vector is not there, or is deleted")
-        vectors: Vectors = files.vectors[rows]
-        if self._cosine:
+        return rows
+
+    def _indexed(self, labels: list[int]) -> Vectors:
+        rows = self._elements(labels)
+        vectors: Vectors = self.files.vectors[rows]
+        if self.cosine:
             with np.errstate(all="ignore"):
-                vectors *= files.norms[rows][:, None]
+                vectors *= self.files.norms[rows][:, None]
         return vectors

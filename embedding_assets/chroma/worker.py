@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import resource
+import sys
 import threading
 import traceback
 from dataclasses import asdict
@@ -18,7 +19,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from embedding_assets.chroma.canary import sing
 from embedding_assets.chroma.control import works
 from embedding_assets.chroma.examine import examine
 from embedding_assets.chroma.merge import merge
@@ -35,6 +35,9 @@ def main() -> None:
     # It starts no thread.
     for name in ("chromadb.api.rust", "pyarrow.compute"):
         importlib.import_module(name)
+    # A task reads in one thread what it hashes in another, and both give up Python's lock for microseconds at a time:
+    # with the usual 5 ms they would wait for each other most of the time.
+    sys.setswitchinterval(0.0005)
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
     while line := _read_line():
@@ -83,9 +86,7 @@ def _do(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
     if task == "write":
         return asdict(write(folder, spec, sources))
     if task == "examine":
-        return asdict(examine(folder, spec, sources))
-    if task == "canary":
-        return {"problems": sing(folder, spec)}
+        return asdict(examine(folder, spec, sources, to_be_written=arguments["to_be_written"]))
     if task == "check_file":
         return {"problems": check_sqlite(folder)}
     if task == "control":

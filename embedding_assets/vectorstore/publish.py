@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from embedding_assets.chroma.child import canary_in_child, examine_in_child
+from embedding_assets.chroma.child import examine_in_child
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec, Source, database_files
 from embedding_assets.errors import CorruptedError, StoreError
@@ -51,9 +51,7 @@ def prove(
             before = _states(folder)
             for path in database_files(folder):
                 place_copy(folder / path, copy / path)
-            report = examine_in_child(copy, spec, sources, records=records, subject=subject)
-            if not report.problems:
-                canary_in_child(copy, spec, records=records, subject=subject)
+            report = examine_in_child(copy, spec, sources, records=records, subject=subject, to_be_written=True)
         if _states(folder) != before:  # the index files were not copied but linked
             raise CorruptedError(subject, "its files changed while it was examined", "It was not committed.")
     problems = [

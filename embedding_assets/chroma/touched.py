@@ -1,0 +1,97 @@
+"""What a merge touched: the records that have to be read to prove a database, where its base was proved before."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from embedding_assets.chroma.carried import carried_over, is_applied
+from embedding_assets.chroma.read import offsets_of, reading, records_at
+from embedding_assets.chroma.sources import read_source, read_source_ids
+from embedding_assets.chroma.spec import Source
+from embedding_assets.chroma.sqlite_reader import Collection, choose, read_collections
+from embedding_assets.chroma.vectors import VectorReader
+from embedding_assets.records import ContentDigest, RecordBatch
+
+_ROWS = 1000
+
+
+@dataclass
+class Touched:
+    """The records of some ids: as the base and the other sources have them, and as the database does.
+
+    All others are in the database just as they are in the base.
+
+    Attributes:
+        ids: of all sources but the base.
+        carried: how many others there are.
+    """
+
+    base: Source
+    base_vectors: VectorReader
+    others: Sequence[Source]
+    collection: str
+    ids: frozenset[str]
+    carried: int
+    _taken: ContentDigest = field(default_factory=ContentDigest)
+
+    def of_sources(self) -> Iterator[RecordBatch]:
+        """Those of the base, then those of the other sources."""
+        with reading(self.base.path) as connection:
+            chosen = choose(read_collections(connection), self.collection)
+            for batch in _records(connection, chosen, self.base_vectors, self.ids):
+                self._taken.add(batch)
+                yield batch
+        for source in self.others:
+            yield from read_source(source, self.collection)
+
+    def of_database(
+        self, connection: sqlite3.Connection, collection: Collection, vectors: VectorReader
+    ) -> Iterator[RecordBatch]:
+        """Those of the database."""
+        return _records(connection, collection, vectors, self.ids)
+
+    def digest(self, read: ContentDigest) -> ContentDigest:
+        """That of the whole database, of that of its touched records; after those of the sources were read."""
+        return ContentDigest.known(self.base.digest, self.base.count).minus(self._taken).plus(read)
+
+
+def find_touched(
+    connection: sqlite3.Connection, collection: Collection, vectors: VectorReader, sources: Sequence[Source]
+) -> Touched | None:
+    """What the sources touched; None where all records have to be read.
+
+    That is so where there is no base, or it was not proved, or anything of it is not found again just as it was.
+    """
+    if not sources or not sources[0].digest or not sources[0].path.is_dir():
+        return None
+    base, others = sources[0], sources[1:]
+    ids = frozenset(
+        record_id for source in others for ids in read_source_ids(source, collection.name) for record_id in ids
+    )
+    with reading(base.path) as base_connection:
+        chosen = choose(read_collections(base_connection), collection.name)
+        same = (chosen.id, chosen.metadata_segment, chosen.vector_segment, chosen.space, chosen.dimension)
+        if same != (
+            collection.id,
+            collection.metadata_segment,
+            collection.vector_segment,
+            collection.space,
+            collection.dimension,
+        ):
+            return None
+        if not (is_applied(base_connection, chosen) and is_applied(connection, collection)):
+            return None
+        base_vectors = VectorReader(base_connection, base.path, chosen)
+        carried = carried_over(connection, collection, vectors, base.path, base_vectors, ids)
+    return None if carried is None else Touched(base, base_vectors, others, collection.name, ids, carried)
+
+
+def _records(
+    connection: sqlite3.Connection, collection: Collection, vectors: VectorReader, ids: frozenset[str]
+) -> Iterator[RecordBatch]:
+    found = iter(offsets_of(connection, collection, ids).items())
+    while some := dict(islice(found, _ROWS)):
+        yield records_at(connection, vectors, some)
