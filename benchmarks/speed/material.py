@@ -23,6 +23,7 @@ from embedding_assets.batches.landing import (
     commit,
     write_files,
 )
+from embedding_assets.batches.records_file import RecordsFile
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.records import RecordBatch, Vectors, digest_of, slices
 from embedding_assets.store import layout
@@ -78,10 +79,16 @@ def id_of(number: int) -> str:
 
 def write_parquet(path: Path, first: int, last: int, dimension: int, seed: int = 0) -> Path:
     """The records as a landed result lies on disk."""
-    with pq.ParquetWriter(path, records(first, min(last, first + 1), dimension).to_arrow().schema) as writer:
+    with RecordsFile(path, dimension) as file:
         for rows in slices(last - first, _AT_ONCE):
-            writer.write_table(records(first + rows.start, first + rows.stop, dimension, seed).to_arrow())
+            _add(file, records(first + rows.start, first + rows.stop, dimension, seed))
     return path
+
+
+def _add(file: RecordsFile, batch: RecordBatch) -> None:
+    for row, record_id in enumerate(batch.ids):
+        metadata = orjson.dumps(batch.metadatas[row], option=orjson.OPT_SORT_KEYS).decode()
+        file.add(record_id, batch.embeddings[row], batch.documents[row], metadata)
 
 
 def landed(path: Path, batch_id: str, submitted: int = 1000) -> LandedBatch:
@@ -100,7 +107,8 @@ def land_batches(
         folder.mkdir(parents=True)
         batch = records(first, last, spec.dimensions)
         landed_files = LandedFiles(folder / "records.parquet", folder / "accepted.parquet", folder / "rejected.parquet")
-        pq.write_table(batch.to_arrow(), landed_files.records)
+        with RecordsFile(landed_files.records, spec.dimensions) as file:
+            _add(file, batch)
         pq.write_table(pa.table([pa.array(batch.ids)], schema=ACCEPTED_SCHEMA), landed_files.accepted)
         pq.write_table(REJECTED_SCHEMA.empty_table(), landed_files.rejected)
         batch_id, landing_id = f"batch_{number:06d}", layout.new_id()

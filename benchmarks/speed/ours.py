@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import orjson
 
-from benchmarks.speed.isolated import Figures
+from benchmarks.speed.isolated import Figures, begin
 from benchmarks.speed.material import DAY, landed, spec_of
 from embedding_assets.batches.landing_files import land_lines
 from embedding_assets.batches.line_reader import LineReader
@@ -26,7 +26,7 @@ def delta(source: Path, store_folder: Path, dimension: int, submitted: int = 100
     store = _store(store_folder)
     batch = landed(source, f"batch-{submitted}", submitted)
     with _warm() as scratch:
-        began = time.perf_counter()
+        began = begin()
         made = build_delta(store, spec_of(dimension), DAY, [batch], run_id="bench", scratch=scratch)
         return {"seconds": time.perf_counter() - began, "count": made.count, "bytes": made.size}
 
@@ -37,7 +37,7 @@ def cell(store_folder: Path, dimension: int) -> Figures:
 
     store, spec = _store(store_folder), spec_of(dimension)
     with _warm() as scratch:
-        began = time.perf_counter()
+        began = begin()
         build_cell_deltas(store, spec, DAY, run_id="bench", scratch=scratch)
         built = time.perf_counter() - began
         done = compact(store, spec, run_id="bench", scratch=scratch)
@@ -51,7 +51,7 @@ def compaction(store_folder: Path, dimension: int) -> Figures:
     """The snapshot takes in the deltas that it lacks, verified and committed."""
     store, spec = _store(store_folder), spec_of(dimension)
     with _warm() as scratch:
-        began = time.perf_counter()
+        began = begin()
         done = compact(store, spec, run_id="bench", scratch=scratch)
         seconds = time.perf_counter() - began
     assert done is not None
@@ -67,7 +67,7 @@ def verification(store_folder: Path, dimension: int) -> Figures:
     commit = head(store, spec.name)
     assert commit is not None
     with _warm() as scratch:
-        began = time.perf_counter()
+        began = begin()
         found = verify(store, commit, spec, level="full", scratch=scratch)
         seconds = time.perf_counter() - began
     assert found.verdict.kind == "valid", found.verdict
@@ -78,7 +78,7 @@ def read(folder: Path) -> Figures:
     """Every record of a database on disk."""
     from embedding_assets.chroma.read import read_records
 
-    began = time.perf_counter()
+    began = begin()
     count = sum(len(batch) for batch in read_records(folder, "lines", 5000))
     return {"seconds": time.perf_counter() - began, "count": count}
 
@@ -86,7 +86,7 @@ def read(folder: Path) -> Figures:
 def parse(output: Path, expected: int, dimension: int) -> Figures:
     """Every line of a batch's output file parsed and its vector checked."""
     count = 0
-    began = time.perf_counter()
+    began = begin()
     with LineReader(spec_of(dimension), expected) as reader, np.errstate(over="ignore", invalid="ignore"):
         for _, answer in reader.answers(lines_of(pieces_of(output))):
             count += answer.vector is not None
@@ -96,7 +96,7 @@ def parse(output: Path, expected: int, dimension: int) -> Figures:
 def land(output: Path, asked: Path, folder: Path, dimension: int) -> Figures:
     """A batch's output file becomes the files of its landing."""
     requested = {name: tuple(value) for name, value in orjson.loads(asked.read_bytes()).items()}
-    began = time.perf_counter()
+    began = begin()
     made = land_lines(spec_of(dimension), requested, {"output": pieces_of(output)}, folder)
     return {"seconds": time.perf_counter() - began, "count": len(made.accepted)}
 

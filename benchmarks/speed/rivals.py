@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.speed.isolated import Figures
+from benchmarks.speed.isolated import Figures, begin
 from embedding_assets.records import RecordBatch
 
 _PAGE = 5000
@@ -24,7 +24,7 @@ def api_delta(source: Path, folder: Path, distance: str = "cosine") -> Figures:
     batches = [RecordBatch.from_arrow(rows) for rows in pq.ParquetFile(source).iter_batches(batch_size=_PAGE)]
     import chromadb  # noqa: F401  (its import is not counted either)
 
-    began = time.perf_counter()
+    began = begin()
     _write(folder, batches, distance)
     return {"seconds": time.perf_counter() - began}
 
@@ -35,7 +35,7 @@ def api_many(sources: list[Path], folder: Path) -> Figures:
     import chromadb  # noqa: F401
 
     folder.mkdir()
-    began = time.perf_counter()
+    began = begin()
     for number, batch in enumerate(batches):
         _write(folder / f"{number}", [batch])
     built = time.perf_counter() - began
@@ -49,7 +49,7 @@ def api_merge(base: Path, delta: Path, folder: Path) -> Figures:
     shutil.copytree(base, folder)
     import chromadb  # noqa: F401
 
-    began = time.perf_counter()
+    began = begin()
     _upsert_all(delta, folder)
     return {"seconds": time.perf_counter() - began, "count": _count(folder)}
 
@@ -62,7 +62,7 @@ def raw_insertion(base: Path, added: Path, dimension: int) -> Figures:
     index = hnswlib.Index("cosine", dimension)
     index.init_index(len(old) + len(new), M=16, ef_construction=100)
     index.add_items(old)
-    began = time.perf_counter()
+    began = begin()
     index.add_items(new)
     return {"seconds": time.perf_counter() - began}
 
@@ -74,7 +74,7 @@ def api_read(folder: Path) -> Figures:
     client = chromadb.PersistentClient(str(folder))
     handle = client.get_collection("lines", embedding_function=None)
     handle.get(limit=1)  # what the first access loads is not counted
-    began = time.perf_counter()
+    began = begin()
     count = sum(len(page["ids"]) for page in _pages(handle))
     seconds = time.perf_counter() - began
     client.close()
@@ -83,7 +83,7 @@ def api_read(folder: Path) -> Figures:
 
 def json_lines(path: Path) -> Figures:
     """json.loads per line; vectors as lists, base64 decoded into them."""
-    began = time.perf_counter()
+    began = begin()
     count = 0
     with path.open("rb") as file:
         for line in file:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.speed.isolated import Figures
+from benchmarks.speed.isolated import AT_HAND, Figures
 
 PACKAGES = ("chromadb", "numpy", "orjson", "pyarrow", "pysimdjson", "usearch")
 
@@ -84,7 +84,8 @@ def as_markdown(rows: list[Row], title: str) -> str:
     machine = f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}; {versions}"
     return (
         f"# {title}\n\n{machine}\n\nA ratio is the rival's seconds over ours, the median of the pairs (smallest to "
-        "largest), unless the figure says otherwise.\n\n" + "\n".join(lines) + "\n"
+        "largest), unless the figure says otherwise. Right before each measurement, of either side, "
+        f"{AT_HAND} GB of memory are touched and freed again.\n\n" + "\n".join(lines) + "\n"
     )
 
 

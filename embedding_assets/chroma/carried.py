@@ -18,7 +18,7 @@ import orjson
 from embedding_assets.chroma.log_reader import read_log
 from embedding_assets.chroma.read import offsets_of
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE, Collection
-from embedding_assets.chroma.vectors import VectorReader
+from embedding_assets.chroma.vectors import VectorReader, as_slice
 from embedding_assets.records import slices
 
 _ROWS = 4096  # vectors compared together: 25 MB of each at 1,536 dimensions
@@ -106,21 +106,13 @@ def _vectors_alike(old: VectorReader, new: VectorReader, ids: list[str]) -> bool
     order = np.argsort(before)
     before, after = before[order], after[order]
     for some in slices(len(ids), _ROWS):
-        ours, theirs = _at(after[some]), _at(before[some])
+        ours, theirs = as_slice(after[some]), as_slice(before[some])
         if not np.array_equal(_bits(new.files.vectors[ours]), _bits(old.files.vectors[theirs])):
             return False
         # Of l2 and ip the norms are memory that was never set.
         if new.cosine and not np.array_equal(_bits(new.files.norms[ours]), _bits(old.files.norms[theirs])):
             return False
     return True
-
-
-def _at(elements: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
-    """The same elements, as a slice where they follow one another: then nothing is copied."""
-    first, last = int(elements[0]), int(elements[-1])
-    if last - first == len(elements) - 1 and (np.diff(elements) == 1).all():
-        return slice(first, last + 1)
-    return elements
 
 
 def _bits(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:

@@ -37,6 +37,7 @@ _NOT_THE_DATABASE = (
     "out of memory",
     "Cannot allocate memory",
     "failed to spawn thread",
+    "can't start new thread",
     "Resource temporarily unavailable",
 )
 # What a task may use beyond the size of its database: chromadb's threads, and a page of vectors as Python numbers.

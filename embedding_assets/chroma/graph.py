@@ -126,14 +126,21 @@ def hang_equals(graph: Graph, stands: Elements) -> None:
     graph.counts[hung] = 1
     graph.links[hung[~first], 1] = before[~first]
     graph.counts[hung[~first]] = 2
-    _append_links(graph, before, hung)
+    at = _append_links(graph, before, hung)
+    # What comes last makes room for others later, and the whole chain hangs on this one link.
+    graph.links[before, at], graph.links[before, 0] = graph.links[before, 0], graph.links[before, at]
 
 
-def _append_links(graph: Graph, sources: Elements, targets: Elements) -> None:
-    """One more link for each of these different sources; where there is no room, it takes the place of the last."""
-    at = np.minimum(graph.counts[sources], graph.links.shape[1] - 1)
+def _append_links(graph: Graph, sources: Elements, targets: Elements) -> npt.NDArray[np.uint32]:
+    """One more link for each of these different sources; where there is no room, it takes the place of the last.
+
+    Returns:
+        Where the new links stand.
+    """
+    at: npt.NDArray[np.uint32] = np.minimum(graph.counts[sources], graph.links.shape[1] - 1)
     graph.links[sources, at] = targets
     graph.counts[sources] = at + 1
+    return at
 
 
 def mend(graph: Graph) -> int:

@@ -158,7 +158,7 @@ def is_readable(folder: Path, collection: str | None = None) -> bool:
             # Of the log only rows that may hold a list or an object; most hold none, and are passed over in SQLite.
             suspects = connection.execute(
                 "SELECT seq_id FROM embeddings_queue WHERE topic = ? "
-                "AND (metadata LIKE '%:[%' OR metadata LIKE '%:{%')",
+                "AND (instr(metadata, ':[') OR instr(metadata, ':{'))",
                 (chosen.topic,),
             ).fetchall()
             log_metadata(connection, [seq for (seq,) in suspects])

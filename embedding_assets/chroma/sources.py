@@ -12,6 +12,8 @@ from embedding_assets.chroma.read import is_readable, read_ids, read_origins, re
 from embedding_assets.chroma.spec import Source
 from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch, shard_of
 
+_LANDED_ROWS = 1000  # in memory at once; more is not faster
+
 
 def read_source(source: Source, collection: str, *, raw: bool = False) -> Iterator[RecordBatch]:
     """The records of a source with their reserved metadata; `raw` as in `read_records`."""
@@ -100,7 +102,7 @@ def _read_all_ids(source: Source, collection: str) -> Iterator[list[str]]:
 def _read_landed(source: Source) -> Iterator[RecordBatch]:
     origin: Metadata = {BATCH_KEY: source.batch_id, SUBMITTED_KEY: source.submitted, DELTA_KEY: source.delta_id}
     with pq.ParquetFile(source.path) as file:
-        for rows in file.iter_batches(batch_size=api.PAGE):
+        for rows in file.iter_batches(batch_size=_LANDED_ROWS):
             records = RecordBatch.from_arrow(rows)
             yield RecordBatch(
                 records.ids,

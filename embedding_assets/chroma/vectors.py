@@ -102,27 +102,21 @@ class VectorReader:
 
     def vectors(self, ids: list[str]) -> Vectors:
         """The vectors of these ids, shape (n, D), float32, as `get` gives them."""
+        found = [self.places.labels.get(record_id) for record_id in ids]
+        wanted = [label for label in found if label is not None]
+        if len(wanted) == len(ids):
+            return self._indexed(wanted)
         out = np.empty((len(ids), self._dimension), dtype=np.float32)
-        labels, log_rows = self.places.labels, self.places.log_rows
-        from_index: list[int] = []
-        wanted: list[int] = []
-        from_log: list[int] = []
-        seqs: list[int] = []
-        for i, record_id in enumerate(ids):
-            label = labels.get(record_id)
-            if label is not None:
-                from_index.append(i)
-                wanted.append(label)
-            elif record_id in log_rows:
-                from_log.append(i)
-                seqs.append(log_rows[record_id])
-            else:
-                raise ValueError(f"record {record_id!r} is in SQLite but not in the index, nor in the log behind it")
-        if from_index:
-            out[from_index] = self._indexed(wanted)
-        if from_log:
-            vectors = log_vectors(self._connection, seqs, self._dimension)
-            out[from_log] = as_cosine_gives(vectors) if self.cosine and not self._raw else vectors
+        from_log = [i for i, label in enumerate(found) if label is None]
+        seqs = []
+        for i in from_log:
+            if ids[i] not in self.places.log_rows:
+                raise ValueError(f"record {ids[i]!r} is in SQLite but not in the index, nor in the log behind it")
+            seqs.append(self.places.log_rows[ids[i]])
+        if wanted:
+            out[[i for i, label in enumerate(found) if label is not None]] = self._indexed(wanted)
+        vectors = log_vectors(self._connection, seqs, self._dimension)
+        out[from_log] = as_cosine_gives(vectors) if self.cosine and not self._raw else vectors
         return out
 
     def elements(self, ids: list[str]) -> npt.NDArray[np.int64]:
@@ -147,9 +141,24 @@ class VectorReader:
         return rows
 
     def _indexed(self, labels: list[int]) -> Vectors:
+        if not labels:
+            return np.empty((0, self._dimension), dtype=np.float32)
         rows = self._elements(labels)
-        vectors: Vectors = self.files.vectors[rows]
-        if self.cosine:
-            with np.errstate(all="ignore"):
-                vectors *= self.files.norms[rows][:, None]
-        return vectors
+        vectors, norms = self.files.vectors, self.files.norms
+        out = np.empty((len(rows), self._dimension), dtype=np.float32)
+        with np.errstate(all="ignore"):
+            for some in slices(len(rows), _BLOCK):
+                at = as_slice(rows[some])
+                if self.cosine:
+                    np.multiply(vectors[at], norms[at][:, None], out=out[some])
+                else:
+                    out[some] = vectors[at]
+        return out
+
+
+def as_slice(elements: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
+    """The same elements, of which there is at least one, as a slice where they follow one another: no copy is made."""
+    first, last = int(elements[0]), int(elements[-1])
+    if last - first == len(elements) - 1 and (np.diff(elements) == 1).all():
+        return slice(first, last + 1)
+    return elements

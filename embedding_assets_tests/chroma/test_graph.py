@@ -112,7 +112,7 @@ def test_a_chain_of_equals_begins_at_the_one_that_stands_for_them() -> None:
     links = np.asarray([[4, 4, 4], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]], np.uint32)
     graph = Graph(np.asarray([3, 0, 0, 0, 1], np.uint32), links, flat(5), 0)
     hang_equals(graph, np.asarray([0, 0, 0, 0, 4]))
-    assert links_of(graph) == [[4, 4, 1], [0, 2], [0, 1, 3], [0, 2], [0]]
+    assert links_of(graph) == [[1, 4, 4], [2, 0], [3, 1, 0], [0, 2], [0]]
 
 
 def test_short_vectors_are_of_one_byte_unless_too_much_would_be_lost() -> None:
