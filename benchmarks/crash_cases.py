@@ -19,7 +19,7 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import head, load_snapshot
 from embedding_assets.vectorstore.delta import list_deltas
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
-from embedding_assets.vectorstore.publish import publish
+from embedding_assets.vectorstore.publish import announce, place
 from embedding_assets.vectorstore.quarantine import execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.transfer import download_files
 from embedding_assets.vectorstore.verification import Verdict
@@ -200,7 +200,9 @@ def _garbage(world: World) -> None:
     lost = _current(world)
     files = world.scratch() / "files"
     download_files(store, lost, files)
-    publish(store, Manifest(**{**vars(lost), "id": layout.new_version(2)}), files)
+    newer = Manifest(**{**vars(lost), "id": layout.new_version(2)})
+    place(store, newer, files)
+    announce(store, newer)
 
 
 def _restore(world: World, store: ObjectStore) -> None:

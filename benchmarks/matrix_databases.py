@@ -21,7 +21,7 @@ from embedding_assets.vectorstore.commit import Commit, head
 from embedding_assets.vectorstore.compact import compact
 from embedding_assets.vectorstore.delta import DeltaRef, LandedBatch, build_delta
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
-from embedding_assets.vectorstore.publish import publish
+from embedding_assets.vectorstore.publish import announce, place
 
 DAY = "2026-03-04"
 # What it is, how many records, of which dimension, and for those that chromadb alone makes, how.
@@ -149,7 +149,8 @@ def publish_made(store: ObjectStore, spec: CollectionSpec, folder: Path) -> Mani
         distance=spec.distance, count=report.count, digest=report.digest, files=describe_files(folder),
         created_at=layout.now().isoformat(), run_id="matrix", chromadb_version="1.5.9", day=DAY,
     )  # fmt: skip
-    publish(store, manifest, folder)
+    place(store, manifest, folder)
+    announce(store, manifest)
     return manifest
 
 
