@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.spec import Source
@@ -23,6 +25,9 @@ from embedding_assets.vectorstore.inventory import Inventory, list_databases, li
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
 from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once, download_files
 from embedding_assets.vectorstore.verify import verify
+
+# A delta's manifest and what it took to bring its files here; what is wrong with it; None where it is gone.
+Fetched: TypeAlias = tuple[Manifest, Traffic] | Damage | None
 
 
 @dataclass
@@ -59,6 +64,8 @@ class Gathered:
 def gather(store: ObjectStore, draft: Draft, shard: int, work: Path, cache: Cache | None = None) -> Gathered:
     """Download the newest whole version of a shard, and every delta of the draft that it lacks and that is whole.
 
+    The deltas come while the snapshot does.
+
     Args:
         store, draft, shard: which shard of what.
         work: an empty folder on a disk with room for two such shards and the deltas.
@@ -68,19 +75,27 @@ def gather(store: ObjectStore, draft: Draft, shard: int, work: Path, cache: Cach
         StoreError: something could not be read just now; that says nothing of it.
     """
     found = Gathered(work / "snapshot")
-    for base in [] if draft.rebuild else bases(store, draft.collection, log_end(store, draft.collection)):
-        if _take_base(store, draft, shard, base, found, work, cache):
-            break
+
+    def fetch(refs: Sequence[DeltaRef]) -> dict[DeltaRef, Fetched]:
+        return dict(zip(refs, at_once(lambda ref: _fetch(store, ref, work / "deltas" / ref.id), refs), strict=True))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="deltas") as pool:
+        ahead = pool.submit(fetch, draft.missing)
+        for base in [] if draft.rebuild else bases(store, draft.collection, log_end(store, draft.collection)):
+            if _take_base(store, draft, shard, base, found, work, cache):
+                break
+        fetched = ahead.result()
     held = set(found.base.deltas) if found.base else set()
     refs = [ref for ref in draft.missing if ref.id not in held]
     if (found.base.id if found.base else None) != draft.base:
         # An older version, or none, lacks more than the one that the draft was made for.
         refs = [d.ref(draft.collection) for d in list_databases(store, draft.collection).deltas if d.name not in held]
-    for fetched in at_once(lambda ref: _fetch(store, ref, work / "deltas" / ref.id), refs):
-        if isinstance(fetched, Damage):
-            found.damages.append(fetched)
-        elif fetched:
-            manifest, traffic = fetched
+        fetched |= fetch([ref for ref in refs if ref not in fetched])
+    for delta in (fetched[ref] for ref in refs):
+        if isinstance(delta, Damage):
+            found.damages.append(delta)
+        elif delta:
+            manifest, traffic = delta
             found.deltas.append(manifest)
             found.sources.append(Source(work / "deltas" / manifest.id, manifest.id, shard=shard, shards=draft.shards))
             found.traffic += traffic
@@ -175,7 +190,7 @@ def find_culprits(store: ObjectStore, spec: CollectionSpec, gathered: Gathered, 
     return culprits
 
 
-def _fetch(store: ObjectStore, ref: DeltaRef, folder: Path) -> tuple[Manifest, Traffic] | Damage | None:
+def _fetch(store: ObjectStore, ref: DeltaRef, folder: Path) -> Fetched:
     """A delta's manifest, its files in the folder; or what is wrong with it; None where it is gone."""
     try:
         manifest = load_manifest(store, ref.key)
