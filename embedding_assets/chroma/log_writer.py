@@ -13,6 +13,7 @@ from pathlib import Path
 from embedding_assets.chroma.log_reader import ADD
 from embedding_assets.chroma.sqlite_reader import Collection
 from embedding_assets.chroma.sqlite_writer import (
+    LOG_CACHE_KIB,
     last_sequence_id,
     learn_settings,
     log_text,
@@ -41,7 +42,7 @@ def write_log(folder: Path, collection: str, batches: Iterable[RecordBatch]) -> 
         ValueError, sqlite3.Error: what was to be written cannot be.
     """
     written = 0
-    with writing(folder, collection) as (connection, chosen):
+    with writing(folder, collection, LOG_CACHE_KIB) as (connection, chosen):
         first = last_sequence_id(connection)
         for batch in batches:
             learn_settings(connection, chosen, batch)

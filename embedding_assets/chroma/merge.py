@@ -10,12 +10,13 @@ import numpy as np
 from embedding_assets.chroma import api
 from embedding_assets.chroma.merge_direct import merge_directly, obstacle
 from embedding_assets.chroma.reports import MergeReport
-from embedding_assets.chroma.sources import origins_among, read_source, read_source_origins
+from embedding_assets.chroma.sources import origins_among, read_source, read_source_ids, read_source_origins
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.stopwatch import Stopwatch
 from embedding_assets.records import Origin, RecordBatch, slices
 
 _DELETE_AT_ONCE = 2000
+_ROWS = 1000  # records written directly at once
 
 
 def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], hindrance: str = "") -> MergeReport:
@@ -32,17 +33,18 @@ def merge(folder: Path, spec: DatabaseSpec, sources: Sequence[Source], hindrance
     if not has_base:
         api.create(folder, spec)
     with watch("plan"):
-        best = best_among(spec, sources)
-        held, base = origins_among(folder, spec.collection, best) if has_base else (0, {})
-        winners = {
-            record_id: index
-            for record_id, (origin, index) in best.items()
-            if record_id not in base or base[record_id] < origin
-        }
+        winners, repeated = _brought(spec, sources)
+        held, base = origins_among(folder, spec.collection, winners) if has_base else (0, {})
+        if repeated or base:
+            winners = {
+                record_id: index
+                for record_id, (origin, index) in best_among(spec, sources).items()
+                if record_id not in base or base[record_id] < origin
+            }
         replaced = [record_id for record_id in winners if record_id in base]
         hindered = hindrance or obstacle(folder, spec, sources)
     applied = {source.label: 0 for source in sources}
-    batches = _gathered(winning_records(spec, sources, winners, applied), api.PAGE)
+    batches = _gathered(winning_records(spec, sources, winners, applied), api.PAGE if hindered else _ROWS)
     rebuilt = False
     if hindered:
         _merge_by_api(folder, spec, replaced, batches, watch)
@@ -83,6 +85,20 @@ def _merge_by_api(
                         metadatas=[metadata or None for metadata in batch.metadatas[some]],
                     )
         api.seal(folder, spec.collection)
+
+
+def _brought(spec: DatabaseSpec, sources: Sequence[Source]) -> tuple[dict[str, int], bool]:
+    """For every id of the sources the index of one that has it, and whether there is an id in two places.
+
+    Where there is none, nothing has to win over anything, and the origins need not be read.
+    """
+    brought: dict[str, int] = {}
+    count = 0
+    for index, source in enumerate(sources):
+        for ids in read_source_ids(source, spec.collection):
+            count += len(ids)
+            brought.update(dict.fromkeys(ids, index))
+    return brought, count > len(brought)
 
 
 def best_among(spec: DatabaseSpec, sources: Sequence[Source]) -> dict[str, tuple[Origin, int]]:

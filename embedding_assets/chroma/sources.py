@@ -12,7 +12,7 @@ from embedding_assets.chroma.read import is_readable, read_ids, read_origins, re
 from embedding_assets.chroma.spec import Source
 from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch, shard_of
 
-_LANDED_ROWS = 1000  # in memory at once; more is not faster
+_ROWS = 1000  # in memory at once; more is not faster
 
 
 def read_source(source: Source, collection: str, *, raw: bool = False) -> Iterator[RecordBatch]:
@@ -70,7 +70,7 @@ def _read_all(source: Source, collection: str, raw: bool) -> Iterator[RecordBatc
     if source.path.is_file():
         yield from _read_landed(source)
     elif is_readable(source.path, collection):
-        yield from read_records(source.path, collection, api.PAGE, raw=raw)
+        yield from read_records(source.path, collection, _ROWS, raw=raw)
     else:
         with api.opened(source.path) as client:
             yield from api.read_pages(client.get_collection(collection, embedding_function=None))
@@ -102,7 +102,7 @@ def _read_all_ids(source: Source, collection: str) -> Iterator[list[str]]:
 def _read_landed(source: Source) -> Iterator[RecordBatch]:
     origin: Metadata = {BATCH_KEY: source.batch_id, SUBMITTED_KEY: source.submitted, DELTA_KEY: source.delta_id}
     with pq.ParquetFile(source.path) as file:
-        for rows in file.iter_batches(batch_size=_LANDED_ROWS):
+        for rows in file.iter_batches(batch_size=_ROWS):
             records = RecordBatch.from_arrow(rows)
             yield RecordBatch(
                 records.ids,

@@ -31,13 +31,16 @@ from embedding_assets.chroma.sqlite_reader import (
 from embedding_assets.records import Metadata, RecordBatch
 
 _TRIGRAM_SINCE = (3, 34, 0)  # the tokenizer of the full-text table
-_CACHE_KIB = 128 * 1024
+CACHE_KIB = 128 * 1024
+LOG_CACHE_KIB = 4 * 1024  # what is appended is not looked at again
 _KINDS = {str: "string", int: "int", float: "float", bool: "bool"}
 _REMEDY = "It is written through chromadb instead"
 
 
 @contextmanager
-def writing(folder: Path, collection: str) -> Iterator[tuple[sqlite3.Connection, Collection]]:
+def writing(
+    folder: Path, collection: str, cache_kib: int = CACHE_KIB
+) -> Iterator[tuple[sqlite3.Connection, Collection]]:
     """One transaction on the database in this folder; yields the connection and the collection as it stands.
 
     The folder must be the caller's own and be thrown away where this fails: nothing is journalled.
@@ -45,6 +48,7 @@ def writing(folder: Path, collection: str) -> Iterator[tuple[sqlite3.Connection,
     Args:
         folder: made by `api.create`, or written before.
         collection: the name of the only collection there.
+        cache_kib: so much of it may be kept in memory.
 
     Raises:
         UnknownFormatError: not a database that may be written directly.
@@ -56,7 +60,7 @@ def writing(folder: Path, collection: str) -> Iterator[tuple[sqlite3.Connection,
     connection = sqlite3.connect(folder / SQLITE_FILE, isolation_level=None)
     try:
         # None of these is kept in the file. A database that is only half written is never looked at again.
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{_CACHE_KIB}"):
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{cache_kib}"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN IMMEDIATE")
         yield connection, chosen
