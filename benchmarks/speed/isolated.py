@@ -22,11 +22,12 @@ _not_waited_for: list[object] = []  # whose memory would count as that of what i
 
 
 def begin() -> float:
-    """The time at which what is measured begins; right before, memory is touched and freed again.
+    """The time at which what is measured begins; right before, the disk is synced, and memory touched and freed again.
 
     A virtual machine may give its host back what nobody has used for two seconds, and to get it again was seen to take
     more than two seconds a GB: as long as what is measured.
     """
+    os.sync()
     if sys.platform == "linux":
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         touching = subprocess.Popen(

@@ -23,9 +23,9 @@ from embedding_assets.vectorstore.manifest import load_manifest
 
 def delta(source: Path, store_folder: Path, dimension: int, submitted: int = 1000) -> Figures:
     """A landed result on disk becomes a committed, verified delta."""
-    store = _store(store_folder)
+    store = open_bench_store(store_folder)
     batch = landed(source, f"batch-{submitted}", submitted)
-    with _warm() as scratch:
+    with warm() as scratch:
         began = begin()
         made = build_delta(store, spec_of(dimension), DAY, [batch], run_id="bench", scratch=scratch)
         return {"seconds": time.perf_counter() - began, "count": made.count, "bytes": made.size}
@@ -35,8 +35,8 @@ def cell(store_folder: Path, dimension: int) -> Figures:
     """The landed batches of a cell become deltas, and those a snapshot."""
     from embedding_assets.pipeline.cells import build_cell_deltas
 
-    store, spec = _store(store_folder), spec_of(dimension)
-    with _warm() as scratch:
+    store, spec = open_bench_store(store_folder), spec_of(dimension)
+    with warm() as scratch:
         began = begin()
         build_cell_deltas(store, spec, DAY, run_id="bench", scratch=scratch)
         built = time.perf_counter() - began
@@ -49,8 +49,8 @@ def cell(store_folder: Path, dimension: int) -> Figures:
 
 def compaction(store_folder: Path, dimension: int) -> Figures:
     """The snapshot takes in the deltas that it lacks, verified and committed."""
-    store, spec = _store(store_folder), spec_of(dimension)
-    with _warm() as scratch:
+    store, spec = open_bench_store(store_folder), spec_of(dimension)
+    with warm() as scratch:
         began = begin()
         done = compact(store, spec, run_id="bench", scratch=scratch)
         seconds = time.perf_counter() - began
@@ -63,10 +63,10 @@ def verification(store_folder: Path, dimension: int) -> Figures:
     """The current snapshot, verified in full."""
     from embedding_assets.vectorstore.verify import verify
 
-    store, spec = _store(store_folder), spec_of(dimension)
+    store, spec = open_bench_store(store_folder), spec_of(dimension)
     commit = head(store, spec.name)
     assert commit is not None
-    with _warm() as scratch:
+    with warm() as scratch:
         began = begin()
         found = verify(store, commit, spec, level="full", scratch=scratch)
         seconds = time.perf_counter() - began
@@ -103,18 +103,18 @@ def land(output: Path, asked: Path, folder: Path, dimension: int) -> Figures:
 
 def current_files(store_folder: Path) -> Path:
     """Where a folder store keeps the files of its current snapshot."""
-    store = _store(store_folder)
+    store = open_bench_store(store_folder)
     commit = head(store, "lines")
     assert commit is not None
     manifest = load_manifest(store, f"lines/snapshot/timestamped/{commit.version}/manifest.json")
     return store_folder / manifest.folder
 
 
-def _store(folder: Path) -> ObjectStore:
+def open_bench_store(folder: Path) -> ObjectStore:
     return open_store(f"file://{folder}")
 
 
-class _warm:
+class warm:
     """A scratch folder, and a worker process that has imported chromadb: a service pays for that once."""
 
     def __enter__(self) -> Path:
