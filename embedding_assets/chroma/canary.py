@@ -18,6 +18,7 @@ from embedding_assets.chroma.fingerprint import known_format
 from embedding_assets.chroma.index_metadata import IndexMetadata
 from embedding_assets.chroma.read import offsets_of, reading, records_at
 from embedding_assets.chroma.sqlite_reader import choose, read_collections
+from embedding_assets.chroma.sqlite_writer import set_sync_threshold, writable
 from embedding_assets.chroma.vectors import VectorReader
 
 _NEW = ("embedding-assets:canary:1", "embedding-assets:canary:2")
@@ -38,7 +39,10 @@ class Canary:
     @staticmethod
     def prepare(folder: Path, collection: str) -> None:
         """Let what is written to a copy stay in its log; before it is opened."""
-        api.set_sync_threshold(folder, collection, _NEVER)
+        if writable(folder):
+            set_sync_threshold(folder, collection, _NEVER)
+        else:
+            api.set_sync_threshold(folder, collection, _NEVER)
 
     def sing(self, handle: Any) -> list[str]:
         """Write; returns what went wrong, in words."""

@@ -140,8 +140,18 @@ def learn_settings(connection: sqlite3.Connection, collection: Collection, batch
         schema["keys"].setdefault(key, {}).setdefault(name, schema["defaults"][name])
     connection.execute(
         "UPDATE collections SET dimension = ?, schema_str = ? WHERE id = ?",
-        (width, json.dumps(schema, separators=(",", ":"), ensure_ascii=False), collection.id),
+        (width, _as_text(schema), collection.id),
     )
+
+
+def set_sync_threshold(folder: Path, collection: str, threshold: int) -> None:
+    """As `api.set_sync_threshold`, in a twentieth of the time; raises as `writing`."""
+    with writing(folder, collection) as (connection, chosen):
+        (text,) = connection.execute("SELECT schema_str FROM collections WHERE id = ?", (chosen.id,)).fetchone()
+        schema: dict[str, Any] = json.loads(text)
+        for part in (schema["defaults"], schema["keys"]["#embedding"]):
+            part["float_list"]["vector_index"]["config"]["hnsw"]["sync_threshold"] = threshold
+        connection.execute("UPDATE collections SET schema_str = ? WHERE id = ?", (_as_text(schema), chosen.id))
 
 
 def raw_vectors(batch: RecordBatch) -> memoryview:
@@ -158,6 +168,10 @@ def raw_vectors(batch: RecordBatch) -> memoryview:
 def log_text(document: str, metadata: Metadata) -> str:
     """Document and metadata as the JSON text that stands in the log."""
     return orjson.dumps({DOCUMENT_KEY: document, **metadata}).decode()
+
+
+def _as_text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
 
 
 def _require_usable(key: str) -> None:
