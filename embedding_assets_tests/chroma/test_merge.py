@@ -145,7 +145,8 @@ def test_past_a_fifth_of_deleted_elements_the_index_is_made_anew_without_them(tm
     assert report.recall >= 0.95
 
 
-def test_many_equal_vectors_hide_no_record(tmp_path: Path) -> None:
+def test_many_equal_vectors_hide_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # two threads never make the same graph
     spec, folder = spec_of(dimension=32), tmp_path / "db"
     batch = records(1, list(range(1500)), 32)
     batch.embeddings[300:900] = batch.embeddings[5]
@@ -158,7 +159,7 @@ def test_many_equal_vectors_hide_no_record(tmp_path: Path) -> None:
         unique = np.concatenate([batch.embeddings[900:], late.embeddings[100:]])
         ids = batch.ids[900:] + late.ids[100:]
         answers = handle.query(query_embeddings=unique, n_results=1, include=[])["ids"]
-        assert np.mean([answer == [record_id] for answer, record_id in zip(answers, ids, strict=True)]) > 0.97
+        assert np.mean([answer == [record_id] for answer, record_id in zip(answers, ids, strict=True)]) > 0.99
         equal = handle.query(query_embeddings=batch.embeddings[5:6], n_results=20, include=["distances"])
         assert np.allclose(equal["distances"], 0, atol=1e-5)
 

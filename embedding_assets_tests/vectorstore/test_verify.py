@@ -375,14 +375,14 @@ def test_a_disk_without_room_is_unknown_before_anything_is_read(world: World, mo
     assert (found.verdict.kind, "no room" in found.verdict.reason) == ("unknown", True)
 
 
-@pytest.mark.parametrize("megabytes", [1, 4, 16])
+@pytest.mark.parametrize(("megabytes", "verdicts"), [(1, {"unknown"}), (4, {"unknown"}), (16, {"unknown", "valid"})])
 def test_a_child_without_enough_memory_says_nothing_of_the_database(
-    made: World, monkeypatch: pytest.MonkeyPatch, megabytes: int
+    made: World, monkeypatch: pytest.MonkeyPatch, megabytes: int, verdicts: set[str]
 ) -> None:
     # Where memory ends at the very moment that a thread starts, Python waits for that for ever.
     monkeypatch.setattr(child, "_START_SECONDS", 10.0)
     found = made.verify(ref(made.indexed), memory=megabytes << 20)
-    assert found.verdict.kind != "corrupted"
+    assert found.verdict.kind in verdicts
     assert found.verdict.kind == "valid" or isinstance(found.cause, UnreadableError)
 
 
