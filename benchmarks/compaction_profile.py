@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import material, ours
 from benchmarks.speed.isolated import Figures, begin, measured
+from benchmarks.speed.rows import Sizes, prepared_store
+from embedding_assets.chroma.stopwatch import Stopwatch
+from embedding_assets.vectorstore.manifest import sha256_of
 
 
 def main() -> None:
@@ -31,8 +33,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help="%(default)s")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="profile-") as home:
-        prepared = Path(home) / "prepared"
-        _prepare(Path(home), prepared, given)
+        print("preparing", flush=True)
+        prepared, _ = prepared_store(Path(home), given.base, given.added, Sizes(dimension=given.dimension))
         runs = [_tried(profile, Path(home), prepared, given.dimension) for _ in range(given.times)]
         best = min(runs, key=lambda run: run["total"])
         print(
@@ -45,16 +47,6 @@ def main() -> None:
         for label in bounds[0]:
             if label != "peak":
                 print(f"  {min(run[label] for run in bounds):6.2f} s  {label}")
-
-
-def _prepare(home: Path, store: Path, given: argparse.Namespace) -> None:
-    store.mkdir()
-    for name, first, last in (("base", 0, given.base), ("added", given.base, given.base + given.added)):
-        print(f"preparing: {name}", flush=True)
-        source = material.write_parquet(home / f"{name}.parquet", first, last, given.dimension)
-        measured(ours.delta, source=source, store_folder=store, dimension=given.dimension, submitted=1000 + first)
-        if name == "base":
-            measured(ours.compaction, store_folder=store, dimension=given.dimension)
 
 
 def _tried(do: Callable[..., Figures], home: Path, prepared: Path, dimension: int) -> Figures:
@@ -71,20 +63,20 @@ def profile(store_folder: Path, dimension: int) -> Figures:
     from embedding_assets.chroma import child
     from embedding_assets.vectorstore import compact, publish, shard
 
-    spans = _Spans()
+    watch = Stopwatch()
     for module, name in ((child, "run_task"), (shard, "gather"), (shard, "describe_files")):
-        spans.watch(module, name)
+        _put_under(watch, module, name)
     for name in ("place_copy", "upload_files", "verify_files"):
-        spans.watch(publish, name)
+        _put_under(watch, publish, name)
     store, spec = ours.open_bench_store(store_folder), material.spec_of(dimension)
     with ours.warm() as scratch:
-        spans.seconds.clear()
+        watch.seconds.clear()
         began = begin()
         done = compact.compact(store, spec, run_id="profile", scratch=scratch)
         total = time.perf_counter() - began
     assert done is not None
     assert done.merged is not None
-    inside, seconds = done.merged.seconds, spans.seconds
+    inside, seconds = done.merged.seconds, watch.seconds
     proof = seconds["place_copy"] + seconds["examine"]
     stages = [
         ("gather: base copied, deltas linked, all hashed", seconds["gather"]),
@@ -121,63 +113,43 @@ def alone(store_folder: Path, dimension: int) -> Figures:
 
     base = ours.current_files(store_folder)
     delta = max(path.parent for path in store_folder.glob("**/delta/**/manifest.json"))
-    spec, figures = DatabaseSpec("lines", dimension, "cosine"), {}
-    spans = _Spans()
-    spans.watch(graph_build, "_insert")
+    inside, watch = Stopwatch(), Stopwatch()
+    _put_under(inside, graph_build, "_insert")
     with tempfile.TemporaryDirectory(dir=store_folder) as scratch:
         new = Path(scratch) / "new"
-        began = begin()
-        shutil.copytree(base, new)
-        figures["copy of the base"] = time.perf_counter() - began
+        begin()
+        with watch("copy of the base"):
+            shutil.copytree(base, new)
         (new / "manifest.json").unlink()
-        merge(new, spec, [Source(delta, "delta")])
-        figures["insertion of the added into the index, on all cores"] = spans.seconds["_insert"]
-        sizes = [path for path in new.rglob("*") if path.is_file()]
-        with _timed(figures, "SHA-256 of the new files, of which a commit takes three (base, sent, read back)"):
-            for path in sizes:
-                with path.open("rb") as file:
-                    digest = hashlib.sha256()
-                    while piece := file.read(1 << 22):
-                        digest.update(piece)
+        merge(new, DatabaseSpec("lines", dimension, "cosine"), [Source(delta, "delta")])
+        watch.seconds["insertion of the added into the index, on all cores"] = inside.seconds["_insert"]
+        files = [path for path in new.rglob("*") if path.is_file()]
+        with watch("SHA-256 of the new files, of which a commit takes three (base, sent, read back)"):
+            for path in files:
+                sha256_of(path)
         with (
-            _timed(figures, "SQLite's integrity check"),
+            watch("SQLite's integrity check"),
             contextlib.closing(sqlite3.connect(new / "chroma.sqlite3")) as db,
         ):
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        with _timed(figures, "chromadb opens it, gives all ids, and answers one search"):
+        with watch("chromadb opens it, gives all ids, and answers one search"):
             client = chromadb.PersistentClient(str(new))
             handle = client.get_collection("lines", embedding_function=None)
             first = handle.get(include=[])["ids"][:1]
             handle.query(query_embeddings=handle.get(ids=first, include=["embeddings"])["embeddings"], n_results=1)
             client.close()
-    return figures
+    return watch.seconds
 
 
-class _Spans:
-    """Seconds by name, of functions that were put under watch."""
+def _put_under(watch: Stopwatch, module: Any, name: str) -> None:
+    """Time a function from now on; a task is called by its own name, which is its first argument."""
+    function = getattr(module, name)
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def watched(*arguments: Any, **more: Any) -> Any:
+        with watch(arguments[0] if name == "run_task" else name):
+            return function(*arguments, **more)
 
-    def watch(self, module: Any, name: str) -> None:
-        """From now on; a task is called by its own name, which is its first argument."""
-        function = getattr(module, name)
-
-        def watched(*arguments: Any, **more: Any) -> Any:
-            label = arguments[0] if name == "run_task" else name
-            with _timed(self.seconds, label):
-                return function(*arguments, **more)
-
-        setattr(module, name, watched)
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], label: str) -> Iterator[None]:
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[label] = seconds.get(label, 0.0) + time.perf_counter() - began
+    setattr(module, name, watched)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def compactions(sizes: Sizes, folder: Path) -> Iterator[Row]:
     for base, added in sizes.compactions:
         room = folder / f"{base}-{added}"
         room.mkdir()
-        prepared, new = _prepared(room, base, added, sizes)
+        prepared, new = prepared_store(room, base, added, sizes)
         database = shutil.copytree(ours.current_files(prepared), room / "base")
         (database / "manifest.json").unlink()
         delta = room / "delta"
@@ -184,7 +184,7 @@ def _quality(what: str, store: Path, api: Path, total: int, sizes: Sizes) -> Row
 def replacement(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """A tenth of a snapshot replaced."""
     base, replaced = sizes.replaced
-    prepared, new = _prepared(folder, base, replaced, sizes, replace=True)
+    prepared, new = prepared_store(folder, base, replaced, sizes, replace=True)
     database = shutil.copytree(ours.current_files(prepared), folder / "base")
     (database / "manifest.json").unlink()
     measured(rivals.api_delta, source=new, folder=folder / "delta")
@@ -200,7 +200,7 @@ def replacement(sizes: Sizes, folder: Path) -> Iterator[Row]:
 
 def reading(sizes: Sizes, folder: Path) -> Iterator[Row]:
     """A whole snapshot read."""
-    prepared, _ = _prepared(folder, sizes.read, 0, sizes)
+    prepared, _ = prepared_store(folder, sizes.read, 0, sizes)
     database = shutil.copytree(ours.current_files(prepared), folder / "base")
     (database / "manifest.json").unlink()
     yield pairs(
@@ -251,7 +251,7 @@ def _json(output: Path, number: int) -> Figures:
     return measured(rivals.json_lines, path=output)
 
 
-def _prepared(folder: Path, base: int, added: int, sizes: Sizes, *, replace: bool = False) -> tuple[Path, Path]:
+def prepared_store(folder: Path, base: int, added: int, sizes: Sizes, *, replace: bool = False) -> tuple[Path, Path]:
     """A store with a snapshot of `base` records and, not yet in it, a delta of `added` new or changed ones."""
     store = folder / "prepared"
     store.mkdir()

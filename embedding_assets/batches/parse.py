@@ -110,15 +110,13 @@ class LineParser:
         except _Bad as bad:
             return Answer(custom_id, None, bad.code, bad.reason, bad.retryable, tokens)
 
-    def _cut(
-        self, line: bytes, place: Place | None = None, numbers: Vectors | None = None
-    ) -> tuple[bytes, Vectors | None]:
+    def _cut(self, line: bytes, place: Place, numbers: Vectors | None) -> tuple[bytes, Vectors | None]:
         """The line with a mark in place of its vector, and the vector; the line as it is where that is not certain.
 
         What is at its place is cut if it is base64 or plain numbers of the right count, so that what is left is JSON if
         and only if the line is.
         """
-        kind, start, end = place or place_of(line)
+        kind, start, end = place
         vector = numbers
         mark = _QUOTED
         if kind == _TEXT:

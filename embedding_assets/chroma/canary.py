@@ -16,7 +16,7 @@ import numpy as np
 from embedding_assets.chroma import api
 from embedding_assets.chroma.fingerprint import known_format
 from embedding_assets.chroma.index_metadata import IndexMetadata
-from embedding_assets.chroma.read import offsets_of, reading, records_at
+from embedding_assets.chroma.read import count_stored, offsets_of, reading, records_at
 from embedding_assets.chroma.sqlite_reader import choose, read_collections
 from embedding_assets.chroma.sqlite_writer import set_sync_threshold, writable
 from embedding_assets.chroma.vectors import VectorReader
@@ -114,9 +114,7 @@ def _given(handle: Any, asked: list[str]) -> _Written:
 def _held(folder: Path, collection: str, index: IndexMetadata | None, asked: list[str]) -> _Written:
     with reading(folder) as connection:
         chosen = choose(read_collections(connection), collection)
-        (count,) = connection.execute(
-            "SELECT count(*) FROM embeddings WHERE segment_id = ?", (chosen.metadata_segment,)
-        ).fetchone()
+        count = count_stored(connection, chosen)
         vectors = VectorReader(connection, folder, chosen, index=index)
         batch = records_at(connection, vectors, offsets_of(connection, chosen, asked))
     rows = zip(batch.documents, batch.metadatas, batch.embeddings, strict=True)

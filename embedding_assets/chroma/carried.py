@@ -48,8 +48,8 @@ def carried_over(
     base: Path,
     base_vectors: VectorReader,
     touched: Ids[str],
-) -> int | None:
-    """How many records both databases hold alike, outside of these ids; None where they differ in anything there.
+) -> bool:
+    """Whether both databases hold the same records, outside of these ids.
 
     Both are of the known format, hold one collection, and `is_applied` of both.
 
@@ -68,14 +68,15 @@ def carried_over(
     finally:
         connection.execute("DETACH base")
     if count is None:
-        return None
+        return False
     ids = [record_id for record_id in base_vectors.places.labels if record_id not in touched]
     if len(ids) != count or any(record_id not in vectors.places.labels for record_id in ids):
-        return None
-    return count if _vectors_alike(base_vectors, vectors, ids) else None
+        return False
+    return _vectors_alike(base_vectors, vectors, ids)
 
 
 def _rows_alike(connection: sqlite3.Connection, collection: Collection, touched: Ids[str]) -> int | None:
+    """How many records the tables of both hold alike, outside of these ids; None where they differ there."""
     offsets = {
         schema: orjson.dumps(list(offsets_of(connection, collection, touched, schema))).decode()
         for schema in ("main", "base")

@@ -65,14 +65,13 @@ def examine(
             with; its `chroma.sqlite3` is changed by that, its index files are not.
     """
     report = _Report()
-    direct: list[_Direct] = []
 
     def read(sofar: Structure) -> None:
         with report.noting_contradictions():
             if sofar.log_only and writable(folder):
                 _examine_log(folder, spec, _expected(spec, sources, exact=True), sofar, report)
-            elif found := _read_directly(folder, spec, sources, sofar, report):
-                direct.append(found)
+            else:
+                report.direct = _read_directly(folder, spec, sources, sofar, report)
 
     # Before chromadb touches it: a damaged index can end the process, or be loaded without a word.
     structure = check_structure(folder, spec.collection or None, to_be_read=True, meanwhile=read)
@@ -81,7 +80,7 @@ def examine(
     if report.problems or report.log_only:
         return report.done()
     try:
-        _examine_opened(folder, spec, sources, structure, report, direct[0] if direct else None, to_be_written)
+        _examine_opened(folder, spec, sources, structure, report, to_be_written)
     except Exception as error:
         if structure.refusal_is_damage:
             raise
@@ -104,6 +103,7 @@ class _Report:
     dimension: int = 0
     opened: bool = False
     log_only: bool = False
+    direct: _Direct | None = None
     unsupported: str = ""
 
     @contextmanager
@@ -164,11 +164,10 @@ def _examine_opened(
     sources: Sequence[Source],
     structure: Structure,
     report: _Report,
-    direct: _Direct | None,
     to_be_written: bool,
 ) -> None:
     """A database that chromadb opens."""
-    problems = report.problems
+    problems, direct = report.problems, report.direct
     report.opened = True
     canary = Canary(spec.dimension) if to_be_written else None
     if canary:

@@ -117,11 +117,17 @@ def read_origins_among(
         chosen = choose(read_collections(connection), collection)
         if next(read_log(connection, chosen, chosen.metadata_seq), None) is not None:
             return None
-        segment = chosen.metadata_segment
-        (count,) = connection.execute("SELECT count(*) FROM embeddings WHERE segment_id = ?", (segment,)).fetchone()
         found = offsets_of(connection, chosen, wanted)
         metadatas = _metadata_where(connection, found, *_among(found), RESERVED_KEYS)
-        return count, {found[offset]: Origin.of(values) for offset, values in metadatas.items()}
+        return count_stored(connection, chosen), {
+            found[offset]: Origin.of(values) for offset, values in metadatas.items()
+        }
+
+
+def count_stored(connection: sqlite3.Connection, collection: Collection) -> int:
+    """How many records SQLite's tables hold: the log is not looked at."""
+    query = "SELECT count(*) FROM embeddings WHERE segment_id = ?"
+    return int(connection.execute(query, (collection.metadata_segment,)).fetchone()[0])
 
 
 def offsets_of(

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 
 from embedding_assets.chroma.carried import carried_over, is_applied
 from embedding_assets.chroma.read import offsets_of, reading, records_at
@@ -16,6 +17,7 @@ from embedding_assets.chroma.vectors import VectorReader
 from embedding_assets.records import ContentDigest, RecordBatch
 
 _ROWS = 1000
+_KIND = attrgetter("id", "metadata_segment", "vector_segment", "space", "dimension")
 
 
 @dataclass
@@ -26,7 +28,6 @@ class Touched:
 
     Attributes:
         ids: of all sources but the base.
-        carried: how many others there are.
     """
 
     base: Source
@@ -34,7 +35,6 @@ class Touched:
     others: Sequence[Source]
     collection: str
     ids: frozenset[str]
-    carried: int
     _taken: ContentDigest = field(default_factory=ContentDigest)
 
     def of_sources(self) -> Iterator[RecordBatch]:
@@ -73,20 +73,14 @@ def find_touched(
     )
     with reading(base.path) as base_connection:
         chosen = choose(read_collections(base_connection), collection.name)
-        same = (chosen.id, chosen.metadata_segment, chosen.vector_segment, chosen.space, chosen.dimension)
-        if same != (
-            collection.id,
-            collection.metadata_segment,
-            collection.vector_segment,
-            collection.space,
-            collection.dimension,
-        ):
+        if _KIND(chosen) != _KIND(collection):
             return None
         if not (is_applied(base_connection, chosen) and is_applied(connection, collection)):
             return None
         base_vectors = VectorReader(base_connection, base.path, chosen)
-        carried = carried_over(connection, collection, vectors, base.path, base_vectors, ids)
-    return None if carried is None else Touched(base, base_vectors, others, collection.name, ids, carried)
+        if not carried_over(connection, collection, vectors, base.path, base_vectors, ids):
+            return None
+    return Touched(base, base_vectors, others, collection.name, ids)
 
 
 def _records(

@@ -22,7 +22,7 @@ from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.damage import Damage, move_aside
 from embedding_assets.vectorstore.draft import Draft, ShardDone
 from embedding_assets.vectorstore.gather import Gathered, find_culprits, gather
-from embedding_assets.vectorstore.manifest import FileEntry, Manifest, describe_files, load_manifest
+from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
 from embedding_assets.vectorstore.publish import discard, prove, prove_and_publish
 from embedding_assets.vectorstore.transfer import Traffic, at_once, copy_folder, verify_files
 
@@ -114,12 +114,8 @@ def _start_again(found: Gathered) -> None:
     if found.own is not None:
         copy_folder(found.proof[0].path, found.folder)
         # Its index files may be the store's own, or the cache's: they have to be what they were.
-        if sorted(describe_files(found.folder), key=_path_of) != sorted(found.own.files, key=_path_of):
+        if set(describe_files(found.folder)) != set(found.own.files):
             raise CorruptedError(found.own.key, "its files were changed while it was read", "Run it again.")
-
-
-def _path_of(entry: FileEntry) -> str:
-    return entry.path
 
 
 def _merge(

@@ -131,13 +131,12 @@ def download_files(
             place.mkdir(parents=True, exist_ok=True)
     own = store.on_disk(manifest.folder) if copy else None
 
-    def take(entry: FileEntry) -> bool:
-        return any(_take(place, folder, entry, copy) for place in nearby)
+    def without(files: Sequence[FileEntry], places: Sequence[Path]) -> tuple[FileEntry, ...]:
+        taken = at_once(lambda entry: any(_take(place, folder, entry, copy) for place in places), files)
+        return tuple(entry for entry, is_here in zip(files, taken, strict=True) if not is_here)
 
-    taken = at_once(take, manifest.files)
-    rest = replace(manifest, files=tuple(e for e, is_here in zip(manifest.files, taken, strict=True) if not is_here))
-    shared = at_once(lambda entry: own is not None and _take(own, folder, entry, copy), rest.files)
-    far = replace(rest, files=tuple(e for e, is_here in zip(rest.files, shared, strict=True) if not is_here))
+    rest = replace(manifest, files=without(manifest.files, nearby))
+    far = replace(rest, files=without(rest.files, [own] if own else []))
     _require_none(manifest, compare_files(store, far, folder))
     if copy is not None:
         for entry in far.files:

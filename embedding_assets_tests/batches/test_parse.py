@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from embedding_assets.batches.landing_files import land_lines
 from embedding_assets.batches.lines import LONGEST_LINE, lines_of, pieces_of
-from embedding_assets.batches.parse import Answer, LineParser
+from embedding_assets.batches.parse import Answer, LineParser, place_of
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.records import RecordBatch
 
@@ -188,7 +188,7 @@ def test_numbers_that_are_cut_out_are_those_that_json_gives(value: str, place: s
 
 def test_usual_lines_of_both_forms_are_not_read_as_json_as_a_whole() -> None:
     for raw in (orjson.dumps(GOOD["base64"]), json.dumps(GOOD["floats"]).encode()):
-        rest, vector = LineParser(SPEC)._cut(raw)
+        rest, vector = LineParser(SPEC)._cut(raw, place_of(raw), None)
         assert vector is not None
         assert len(rest) < len(raw) + 40
         assert b"-1.0" not in rest

@@ -53,6 +53,16 @@ def examined(folder: Path, spec: DatabaseSpec, sources: list[Source]) -> Examina
         shutil.rmtree(copy)
 
 
+def merged_into_a_base(tmp_path: Path) -> tuple[DatabaseSpec, Path, Path, Source]:
+    """A database of 80 records, the one of 60 that it was made from, and the source of 30 that was merged into it."""
+    spec, folder = spec_of(), tmp_path / "db"
+    merge(folder, spec, [source(tmp_path / "s", "a", records(1, list(range(60))), 1)])
+    base = shutil.copytree(folder, tmp_path / "base")
+    more = source(tmp_path / "s", "b", records(2, list(range(50, 80))), 2)
+    merge(folder, spec, [more])
+    return spec, folder, base, more
+
+
 @pytest.mark.parametrize(("space", "seed"), [("cosine", 1), ("cosine", 2), ("cosine", 5), ("l2", 3), ("ip", 4)])
 def test_what_a_merge_touched_says_the_same_of_the_whole_as_reading_all_of_it(
     tmp_path: Path, space: str, seed: int, ways: list[str]
@@ -175,11 +185,7 @@ DAMAGES: dict[str, Damage] = {
 
 @pytest.mark.parametrize("what", DAMAGES)
 def test_whatever_is_changed_of_what_no_source_touched_is_found(tmp_path: Path, what: str, ways: list[str]) -> None:
-    spec, folder = spec_of(), tmp_path / "db"
-    merge(folder, spec, [source(tmp_path / "s", "a", records(1, list(range(60))), 1)])
-    base = shutil.copytree(folder, tmp_path / "base")
-    more = source(tmp_path / "s", "b", records(2, list(range(50, 80))), 2)
-    merge(folder, spec, [more])
+    spec, folder, base, more = merged_into_a_base(tmp_path)
     assert examined(folder, spec, [proved(base), more]).problems == []
     DAMAGES[what](folder)
     assert examined(folder, spec, [proved(base), more]).problems
@@ -188,11 +194,7 @@ def test_whatever_is_changed_of_what_no_source_touched_is_found(tmp_path: Path, 
 
 @pytest.mark.parametrize("record_id", ["id-50", "id-70"])
 def test_whatever_is_changed_of_what_was_touched_is_found(tmp_path: Path, record_id: str, ways: list[str]) -> None:
-    spec, folder = spec_of(), tmp_path / "db"
-    merge(folder, spec, [source(tmp_path / "s", "a", records(1, list(range(60))), 1)])
-    base = shutil.copytree(folder, tmp_path / "base")
-    more = source(tmp_path / "s", "b", records(2, list(range(50, 80))), 2)
-    merge(folder, spec, [more])
+    spec, folder, base, more = merged_into_a_base(tmp_path)
     databases.edit(
         folder,
         "UPDATE embedding_metadata SET string_value = string_value || '!' WHERE key = 'ea:delta' "
@@ -204,11 +206,7 @@ def test_whatever_is_changed_of_what_was_touched_is_found(tmp_path: Path, record
 
 
 def test_a_base_that_is_not_what_its_manifest_says_makes_another_digest(tmp_path: Path) -> None:
-    spec, folder = spec_of(), tmp_path / "db"
-    merge(folder, spec, [source(tmp_path / "s", "a", records(1, list(range(60))), 1)])
-    base = shutil.copytree(folder, tmp_path / "base")
-    more = source(tmp_path / "s", "b", records(2, list(range(50, 80))), 2)
-    merge(folder, spec, [more])
+    spec, folder, base, more = merged_into_a_base(tmp_path)
     lying = replace(proved(base), count=59)
     [problem] = examined(folder, spec, [lying, more]).problems
     assert problem == "count() is 80 but 79 records can be read"
