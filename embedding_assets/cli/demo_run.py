@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -113,7 +115,9 @@ def run_demo(console: Console, queries: Sequence[tuple[str, str]]) -> None:
         console.print(
             f"[bold green]There was nothing to do, and nothing has changed[/]: all {len(after)} objects are as before."
         )
-    console.print("Search on:      embedding-assets query --env demo lines 'cash paid'", highlight=False)
+    # As it was called, where its name alone would not find it: in an environment that is not activated.
+    program = "embedding-assets" if shutil.which("embedding-assets") else sys.argv[0]
+    console.print(f"Search on:          {program} query --env demo lines 'cash paid'", highlight=False, soft_wrap=True)
     console.print("See it in Dagster:  make dev   (then open http://127.0.0.1:3000)")
 
 
