@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster_aws.s3 import S3Resource
@@ -87,8 +88,8 @@ class World:
             request_id, SPEC.name, SPEC.model, SPEC.dimensions, day, 1, 100, layout.new_id(), _FILE, _FILE
         )
         sent = SentBatch(batch.id, at, batch.input_file_id)
-        self.objects[f"{request.folder}/{layout.REQUEST}"] = encode(request)
-        self.objects[f"{request.folder}/{layout.BATCH}"] = encode(sent)
+        self._put(f"{request.folder}/{layout.REQUEST}", request)
+        self._put(f"{request.folder}/{layout.BATCH}", sent)
         self.objects |= {f"{request.folder}/{name}.parquet": b"a few bytes" for name in ("documents-0", "ids-0")}
         if not landed:
             return None
@@ -117,8 +118,11 @@ class World:
         )
         names = ("records", "accepted", "rejected")
         self.objects |= {f"{landing.folder}/{name}.parquet": b"a few bytes" for name in names}
-        self.objects[f"{landing.folder}/{layout.MANIFEST}"] = encode(landing)
+        self._put(f"{landing.folder}/{layout.MANIFEST}", landing)
         return landing
+
+    def _put(self, key: str, value: Any) -> None:
+        self.objects[key] = encode(value, key)
 
     def add_delta(self, landings: list[Landing]) -> None:
         """A delta with the records of these landings, of one day."""

@@ -219,8 +219,9 @@ class _Finder:
             return self._claim(batch, day, path, folder / layout.part(batch.id)), "claimed"
         except _Unclaimed as error:
             found = Found(batch.id, day, None, reason=str(error))
+            key = f"{self._mark_folder}/{layout.part(batch.id)}.json"
             with suppress(ObjectExistsError):
-                self._store.put_new(f"{self._mark_folder}/{layout.part(batch.id)}.json", encode(found))
+                self._store.put_new(key, encode(found, key))
             return found, "unclaimed"
         except ApiUnavailableError as error:
             return Found(batch.id, day, None, reason=str(error)), "trouble"

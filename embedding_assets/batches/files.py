@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.sealed import seal, unseal
 
+FORMAT = 2  # of requests, batches and landings; 1 was not sealed
 _ROWS = 5_000
 WORKERS = 16  # requests to the store or the API at once: what they cost is waiting
 
@@ -89,9 +91,9 @@ def write_parquet(table: pa.Table, path: Path) -> Path:
     return path
 
 
-def encode(value: Any) -> bytes:
-    """A frozen dataclass as JSON that people can read."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+def encode(value: Any, key: str) -> bytes:
+    """A frozen dataclass as the sealed JSON object that is stored under a key."""
+    return seal(_kind_of(type(value)), key, {**asdict(value), "format": FORMAT})
 
 
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
@@ -103,20 +105,23 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return _ADAPTERS[kind]
 
 
-def decode(kind: type[T], key: str, data: bytes, newest_format: int = 1) -> T:
-    """The inverse of `encode`.
+def decode(kind: type[T], key: str, data: bytes) -> T:
+    """The inverse of `encode`; what earlier versions wrote without a seal is read, too.
 
     Raises:
-        CorruptedError: it is no such object, or was written by a newer version.
+        CorruptedError: it is not as it was written, or is another object.
+        ConfigurationError: a newer version of this package wrote it.
     """
+    raw = unseal(_kind_of(kind), key, data, newest=FORMAT, sealed_since=FORMAT)
     try:
-        raw = orjson.loads(data)
-        if isinstance(raw, dict) and isinstance(raw.get("format"), int) and raw["format"] > newest_format:
-            raise CorruptedError(key, f"has format {raw['format']}", "Read it with a newer version of this package.")
         value: T = _adapter(kind).validate_python(raw)
-    except (orjson.JSONDecodeError, ValidationError) as error:
-        raise CorruptedError(key, f"is no {kind.__name__}", "Restore it from a copy, or remove its folder.") from error
+    except ValidationError as error:
+        raise CorruptedError(key, f"is no {_kind_of(kind)}", "Run `embedding-assets repair`.") from error
     return value
+
+
+def _kind_of(kind: type[Any]) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
 
 
 def read(store: ObjectStore, kind: type[T], key: str) -> T | None:

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from embedding_assets.batches.files import StoredFile, decode, encode, fetch_file, in_parallel, store_file
+from embedding_assets.batches.files import FORMAT, StoredFile, decode, encode, fetch_file, in_parallel, store_file
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
-FORMAT = 1
 AGAIN = "again"
 LOST = "lost"  # status of a landing whose results neither the API nor the store holds any more
 LOST_CODE = "result_lost"
@@ -115,7 +114,8 @@ def commit(store: ObjectStore, landing: Landing, again: bool) -> Landing:
     """Write the manifest, last; before it the mark that some records are to be asked again."""
     if again:
         store.put_new(f"{landing.folder}/{AGAIN}", b"")
-    store.put_new(f"{landing.folder}/{layout.MANIFEST}", encode(landing))
+    key = f"{landing.folder}/{layout.MANIFEST}"
+    store.put_new(key, encode(landing, key))
     return landing
 
 

@@ -8,7 +8,7 @@ says which batch answers it; of two batches for one request the other is a dupli
 {collection}/requests/{day}/{request_id}/ids-{hash}.parquet         id, digest: enough to know what was asked
 {collection}/requests/{day}/{request_id}/request.json               the intent
 {collection}/requests/{day}/{request_id}/batch.json                 the batch
-{collection}/requests/{day}/refused/{id}.jsonl                      the documents that could not be asked, by name
+{collection}/requests/{day}/refused/{id}.json                      the documents that could not be asked, by name
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import (
+    FORMAT,
     StoredFile,
     decode,
     encode,
@@ -35,10 +36,11 @@ from embedding_assets.batches.files import (
     write_parquet,
 )
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
-FORMAT = 1
+_ID_RULE = 1  # of the digests that name requests
 REFUSED = "refused"
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -89,6 +91,14 @@ class SentBatch:
 
 
 @dataclass(frozen=True)
+class RefusedDocuments:
+    """The documents of a cell that could not be asked."""
+
+    documents: tuple[Refused, ...]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
 class Asked:
     """A request with its batch; None as long as nobody knows of one."""
 
@@ -106,7 +116,7 @@ def request_id_of(
             goes from A to B and back to A on one day is asked three times.
     """
     hasher = hashlib.blake2b(
-        orjson.dumps([FORMAT, spec.name, spec.model, spec.dimensions, day, attempt]), digest_size=16
+        orjson.dumps([_ID_RULE, spec.name, spec.model, spec.dimensions, day, attempt]), digest_size=16
     )
     for digest in sorted(digests):
         hasher.update(digest)
@@ -116,7 +126,7 @@ def request_id_of(
 
 def foreign_request_id(batch_id: str) -> str:
     """The id of the record of a batch that another program submitted."""
-    return hashlib.blake2b(orjson.dumps([FORMAT, "foreign", batch_id]), digest_size=16).hexdigest()
+    return hashlib.blake2b(orjson.dumps([_ID_RULE, "foreign", batch_id]), digest_size=16).hexdigest()
 
 
 def write_files(
@@ -135,7 +145,7 @@ def commit_intent(store: ObjectStore, request: Request) -> Request:
     """Write `request.json`, or find that another run wrote it for the same documents; returns the one that counts."""
     key = f"{request.folder}/{layout.REQUEST}"
     try:
-        store.put_new(key, encode(request))
+        store.put_new(key, encode(request, key))
     except ObjectExistsError:
         return decode(Request, key, store.get(key))
     return request
@@ -145,7 +155,7 @@ def commit_batch(store: ObjectStore, request_folder: str, batch: SentBatch) -> S
     """Write `batch.json`, or find that another run wrote it; returns the one that counts."""
     key = f"{request_folder}/{layout.BATCH}"
     try:
-        store.put_new(key, encode(batch))
+        store.put_new(key, encode(batch, key))
     except ObjectExistsError:
         return decode(SentBatch, key, store.get(key))
     return batch
@@ -240,25 +250,38 @@ def record_refused(store: ObjectStore, collection: str, day: str, refused: Itera
     The newest list of a day is the one that holds. One that says what an earlier day's newest says is not repeated,
     since a source without `{day}` is read every day.
     """
-    data = b"".join(orjson.dumps(asdict(item)) + b"\n" for item in refused)
+    documents = tuple(refused)
     known = _newest_refused(store, collection, day)
-    if data == (known or b""):
+    if documents == (known or ()):
         return False
-    if known is None and any(data == _newest_refused(store, collection, d) for d in _days(store, collection)):
+    if known is None and any(documents == _newest_refused(store, collection, d) for d in _days(store, collection)):
         return False
-    store.put_new(f"{layout.requests(collection, day)}/{REFUSED}/{layout.new_id()}.jsonl", data)
+    key = f"{layout.requests(collection, day)}/{REFUSED}/{layout.new_id()}.json"
+    store.put_new(key, encode(RefusedDocuments(documents), key))
     return True
 
 
 def read_refused(store: ObjectStore, collection: str, day: str) -> list[Refused]:
-    """The documents of a cell that could not be asked, by name."""
-    key = f"{layout.requests(collection, day)}/{REFUSED}"
-    return [decode(Refused, key, line) for line in (_newest_refused(store, collection, day) or b"").splitlines()]
+    """The documents of a cell that could not be asked, by name.
+
+    Raises:
+        CorruptedError: their list is damaged.
+        StoreError: the store did not answer, or refuses.
+    """
+    return list(_newest_refused(store, collection, day) or ())
 
 
-def _newest_refused(store: ObjectStore, collection: str, day: str) -> bytes | None:
+def _newest_refused(store: ObjectStore, collection: str, day: str) -> tuple[Refused, ...] | None:
     keys = [item.key for item in store.walk(f"{layout.requests(collection, day)}/{REFUSED}")]
-    return store.get(keys[-1]) if keys else None
+    if not keys:
+        return None
+    data = store.get(keys[-1])
+    if not keys[-1].endswith(".jsonl"):
+        return decode(RefusedDocuments, keys[-1], data).documents
+    try:  # as earlier versions wrote it: a line each, no seal
+        return tuple(Refused(**orjson.loads(line)) for line in data.splitlines())
+    except (ValueError, TypeError) as error:
+        raise CorruptedError(keys[-1], "is no list of documents", "Run `embedding-assets repair`.") from error
 
 
 def _days(store: ObjectStore, collection: str) -> list[str]:

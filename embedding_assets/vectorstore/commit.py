@@ -16,14 +16,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
-
-from embedding_assets.errors import ConfigurationError, CorruptedError, ObjectMissingError
+from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import seal, unseal
 from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
 
-FORMAT = 2  # 1 had no marks
+FORMAT = 3  # 1 had no marks, 2 was not sealed
+_SEALED_SINCE = 3
+_KIND = "commit"
 _ENTRY = re.compile(r"(\d{10})\.json")
 
 
@@ -225,13 +226,9 @@ def load_commit(store: ObjectStore, collection: str, generation: int) -> Commit 
     """
     key = layout.commit_log(collection, generation)
     try:
-        raw = orjson.loads(store.get(key))
-        if type(raw["format"]) is int and raw["format"] > FORMAT:
-            raise ConfigurationError(
-                key, f"has the format {raw['format']}; this version reads {FORMAT}", "Update embedding-assets."
-            )
+        raw = unseal(_KIND, key, store.get(key), newest=FORMAT, sealed_since=_SEALED_SINCE)
         commit = Commit(**{**raw, "added_deltas": tuple(raw.get("added_deltas", ()))})
-    except (ObjectMissingError, ValueError, TypeError, KeyError, AttributeError):
+    except (CorruptedError, ObjectMissingError, TypeError):
         return None
     return commit if _possible(commit, generation) else None
 
@@ -249,11 +246,9 @@ def _possible(commit: Commit, generation: int) -> bool:
 
 
 def _append(store: ObjectStore, collection: str, commit: Commit) -> bool:
+    key = layout.commit_log(collection, commit.generation)
     try:
-        store.put_new(
-            layout.commit_log(collection, commit.generation),
-            orjson.dumps(asdict(commit), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
-        )
+        store.put_new(key, seal(_KIND, key, asdict(commit)))
     except ObjectExistsError:
         return False
     return True

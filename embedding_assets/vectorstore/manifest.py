@@ -15,11 +15,11 @@ from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.sealed import CHECKSUM, checksum_of, dump
 
 FORMAT = 2  # of snapshots with several shards; all else is written in format 1
 _LATER = ("engine", "shard", "shards")  # fields that the first manifests did not have: left out where they say nothing
 _HASHED_AT_ONCE = 4  # hashing leaves Python's lock alone
-_CHECKSUM = "checksum"  # of everything else in the manifest: finds what an edit or a flipped bit changed
 Kind = Literal["delta", "snapshot"]
 
 
@@ -147,8 +147,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """As the object that is stored; the same manifest gives the same bytes, its checksum last."""
         content = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
-        content[_CHECKSUM] = _checksum_of(content)
-        return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return dump({**content, CHECKSUM: checksum_of(content)})
 
 
 def parse_manifest(data: bytes, key: str) -> Manifest:
@@ -160,7 +159,7 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
     """
     try:
         raw: dict[str, Any] = orjson.loads(data)
-        if raw.pop(_CHECKSUM) != _checksum_of(raw):
+        if raw.pop(CHECKSUM) != checksum_of(raw):
             raise ValueError("it is not as it was written: its checksum is another")
         if type(raw["format"]) is int and raw["format"] > FORMAT:
             # Not damage: to take it for that would move aside what a newer version wrote.
@@ -185,11 +184,6 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptedError(key, f"the manifest is damaged ({error})", "Run `embedding-assets check`.") from error
     return manifest
-
-
-def _checksum_of(content: dict[str, Any]) -> str:
-    """The one rule that every format to come has to keep: by it an older version tells a newer one's from a damaged."""
-    return hashlib.sha256(orjson.dumps(content)).hexdigest()
 
 
 def _require_possible(manifest: Manifest) -> None:

@@ -18,12 +18,14 @@ import orjson
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore, StoredObject
+from embedding_assets.store.sealed import seal, unseal
 from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
 from embedding_assets.vectorstore.marks import mark
 from embedding_assets.vectorstore.transfer import at_once
 from embedding_assets.vectorstore.verification import Verdict
 
-FORMAT = 1
+FORMAT = 2  # 1 was not sealed
+_KIND = "quarantine report"
 EntryKind = Literal["delta", "snapshot"]
 _KEPT_ASIDE = "report.json.original"  # where a legacy folder has a file of the report's name
 
@@ -340,7 +342,7 @@ def _copy(store: ObjectStore, file: MovedFile) -> None:
 
 def _write_report(store: ObjectStore, report: QuarantineReport) -> QuarantineReport:
     """The report that counts: the first, for it saw the most."""
-    data = orjson.dumps(asdict(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    data = seal(_KIND, report.key, asdict(report))
     try:
         store.put_new(report.key, data)
     except ObjectExistsError:
@@ -352,8 +354,8 @@ def _write_report(store: ObjectStore, report: QuarantineReport) -> QuarantineRep
 
 
 def _read_report(store: ObjectStore, key: str) -> QuarantineReport | None:
-    raw = _read_json(store, key)
     try:
+        raw = unseal(_KIND, key, store.get(key), newest=FORMAT, sealed_since=FORMAT)
         return QuarantineReport(
             **{
                 **raw,
@@ -361,7 +363,7 @@ def _read_report(store: ObjectStore, key: str) -> QuarantineReport | None:
                 "files": tuple(MovedFile(**file) for file in raw["files"]),
             }
         )
-    except (TypeError, KeyError):
+    except (CorruptedError, ObjectMissingError, TypeError, KeyError):
         return None
 
 

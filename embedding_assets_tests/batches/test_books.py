@@ -17,6 +17,7 @@ from embedding_assets.catalog import Catalog
 from embedding_assets.errors import CorruptedError, DocumentError
 from embedding_assets.sandbox.faults import BatchFault, LineFault
 from embedding_assets_tests.batches.conftest import DAY, TEXTS, World
+from embedding_assets_tests.forging import forge
 
 FAULTS = [
     BatchFault(),
@@ -200,8 +201,8 @@ def test_a_batch_that_the_api_never_heard_of_waits_two_days_and_is_asked_again(
     world.submit()
     world.settle()
     (asked,) = read_requests(world.store, world.spec.name, world.day)
-    key = f"{asked.request.folder}/batch.json"
-    world.store.replace(key, world.store.get(key).replace(b'"batch_id": "', b'"batch_id": "no'))
+    assert asked.batch is not None
+    forge(world.store, f"{asked.request.folder}/batch.json", batch_id=f"no{asked.batch.batch_id}")
     (row,) = world.poll().batches
     assert (row.state, world.balance().in_flight) == ("trouble", 8)
     monkeypatch.setattr(results, "_UNKNOWN_SECONDS", 0)

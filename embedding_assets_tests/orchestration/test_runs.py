@@ -152,7 +152,8 @@ def shorten_a_list_of_accepted_ids(deployment: Deployment, folder: Path) -> str:
     ids = read_parquet(cell.store, landing.folder, landing.accepted_file)
     path = write_parquet(ids.slice(1), folder / landing.accepted_file.name)
     forged = replace(landing, accepted_file=store_file(cell.store, landing.folder, path))
-    cell.store.replace(f"{landing.folder}/{layout.MANIFEST}", encode(forged))
+    key = f"{landing.folder}/{layout.MANIFEST}"
+    cell.store.replace(key, encode(forged, key))
     return str(ids.column("id")[0])
 
 

@@ -22,6 +22,7 @@ from embedding_assets.vectorstore.manifest import Manifest, describe_files
 from embedding_assets.vectorstore.publish import announce, place
 from embedding_assets.vectorstore.transfer import download_files
 from embedding_assets_tests.cells import Cell, contents, flip, receipt_lines
+from embedding_assets_tests.forging import forge
 
 pytestmark = pytest.mark.service
 
@@ -186,8 +187,7 @@ def test_a_snapshot_that_was_edited_is_noticed_even_where_all_checksums_were_mad
         delivered.store.replace(f"{forged.folder}/{entry.path}", (folder / entry.path).read_bytes())
     delivered.store.replace(forged.key, forged.to_bytes())
     key = layout.commit_log(delivered.spec.name, forged.generation)
-    commit = {**json.loads(delivered.store.get(key)), "manifest_sha256": hashlib.sha256(forged.to_bytes()).hexdigest()}
-    delivered.store.replace(key, json.dumps(commit).encode())
+    forge(delivered.store, key, manifest_sha256=hashlib.sha256(forged.to_bytes()).hexdigest())
 
     proof = delivered.proof()
     assert any(said in problem for problem in proof.problems), proof.problems

@@ -18,6 +18,7 @@ from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import execute_quarantine, execute_restore, plan_quarantine, plan_restore
 from embedding_assets.vectorstore.snapshots import execute_rollback, plan_rollback
 from embedding_assets.vectorstore.verification import Verdict
+from embedding_assets_tests.forging import as_before_seals
 from embedding_assets_tests.making import SPEC, numbered
 from embedding_assets_tests.vectorstore.worlds import (
     DyingReader,
@@ -96,9 +97,7 @@ def test_a_store_from_before_there_were_marks_is_looked_at_as_a_whole(
     two_versions(folder_store, tmp_path)
     old = deliver(folder_store, tmp_path, "c", numbered(9, 12))
     folder_store.delete(keys(folder_store, "lines/waiting"))
-    entry = layout.commit_log("lines", 2)
-    text = folder_store.get(entry).replace(b',\n  "marked": true', b"").replace(b'"format": 2', b'"format": 1')
-    folder_store.replace(entry, text)
+    as_before_seals(folder_store, layout.commit_log("lines", 2), marked=None)
     assert not log_end(folder_store, "lines").marked
     assert missing(folder_store) == {old.id}
     assert bring_up_to_date(folder_store, tmp_path).count == 12
