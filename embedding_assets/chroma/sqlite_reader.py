@@ -69,6 +69,16 @@ def _size_in_header(header: bytes) -> int:
     return int.from_bytes(header[28:32], "big") * (65_536 if page == 1 else page)
 
 
+def change_counter(path: Path) -> int | None:
+    """SQLite's change counter: each transaction of whatever program moves it on; None where the header is not whole."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or header[: len(_MAGIC)] != _MAGIC:
+        return None
+    counter, of_size = int.from_bytes(header[24:28], "big"), int.from_bytes(header[92:96], "big")
+    return counter if counter == of_size else None  # SQLite writes both at once
+
+
 def connect(folder: Path) -> sqlite3.Connection:
     """Open the folder's database to read only; the caller closes it.
 

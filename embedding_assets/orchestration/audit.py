@@ -93,6 +93,10 @@ def evaluations(found: Findings, names: Names) -> list[dg.AssetCheckEvaluation]:
     return [*made, _evaluation(names.asset("snapshots"), "snapshot_is_whole", found.collection, whole)]
 
 
+def _remarks(rows: list[Row]) -> str:
+    return "".join(f"; {row['kind']} {row['name']} was {row['reason']}" for row in rows if row["reason"])
+
+
 def _evaluation(asset: dg.AssetKey, check: str, partition: str, rows: list[Row]) -> dg.AssetCheckEvaluation:
     corrupted = [row for row in rows if row["verdict"] == "corrupted"]
     unknown = [row for row in rows if row["verdict"] == "unknown"]
@@ -104,7 +108,10 @@ def _evaluation(asset: dg.AssetKey, check: str, partition: str, rows: list[Row])
         # What could not be read just now is for a person to know, and no damage.
         severity=dg.AssetCheckSeverity.ERROR if corrupted else dg.AssetCheckSeverity.WARN,
         description="audit: "
-        + ("; ".join(f"{r['kind']} {r['name']}: {r['reason']}" for r in wrong[:3]) or f"{len(rows)} valid"),
+        + (
+            "; ".join(f"{r['kind']} {r['name']}: {r['reason']}" for r in wrong[:3])
+            or f"{len(rows)} valid" + _remarks(rows)
+        ),
         # The names that the checks use, too, so that both are in one plot.
         metadata={"damaged": len(corrupted), "unknown": len(unknown), "verdicts": rows_table(rows)},
         partition=partition,

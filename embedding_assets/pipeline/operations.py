@@ -207,8 +207,12 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
     damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
     rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
     plan = plan_compaction(store, spec.name, every_delta=True, shards=spec.shards)
-    if damaged or plan.due:
-        rows.append({"action": "compact", "name": spec.name, "reason": "from what is good"})
+    changed = plan.base is not None and any(
+        row.get("verdict") == "valid" and row["name"] == plan.base.id and row["reason"] for row in found.rows
+    )
+    if damaged or plan.due or changed:
+        reason = "from what is good" if damaged or plan.due else "another program changed the current version's files"
+        rows.append({"action": "compact", "name": spec.name, "reason": reason})
 
     def execute() -> Findings:
         done: list[Row] = []

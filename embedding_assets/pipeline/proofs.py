@@ -26,11 +26,15 @@ _NAMED = 100
 
 @dataclass(frozen=True)
 class DeltaProof:
-    """One delta as the store holds it: what is wrong with it, or None; `manifest` is None where that is the problem."""
+    """One delta as the store holds it: what is wrong with it, or None; `manifest` is None where that is the problem.
+
+    `remark` is what is to be told of one with which nothing is wrong.
+    """
 
     ref: DeltaRef
     manifest: Manifest | None
     problem: str | None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def prove_deltas(store: ObjectStore, spec: CollectionSpec, day: str) -> CellProo
     def prove(ref: DeltaRef, scratch: Path) -> DeltaProof:
         verified = verify(store, ref, spec, level="quick", scratch=scratch)
         _require_judged(verified)
-        return DeltaProof(ref, verified.manifest, verified.verdict.reason or None)
+        return DeltaProof(ref, verified.manifest, verified.verdict.reason or None, verified.verdict.remark)
 
     with TemporaryDirectory(prefix="embedding-assets-verify-") as scratch:
         # Two at a time: each has a child process that has loaded chromadb.
@@ -87,6 +91,7 @@ class SnapshotProof:
         damaged_landings: batches whose landed result can no longer be read, so that their ids could not be compared.
         found, sampled: records that were searched for by their own vector, and found.
         recall: which part of the ten nearest the searches gave; None where nothing was searched for.
+        remark: what is to be told of it although it is whole.
     """
 
     manifest: Manifest | None
@@ -99,6 +104,7 @@ class SnapshotProof:
     found: int = 0
     sampled: int = 0
     recall: float | None = None
+    remark: str = ""
 
     @property
     def conserved(self) -> bool:
@@ -148,6 +154,7 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
         found=examined.found,
         sampled=examined.sampled,
         recall=examined.recall,
+        remark=verified.verdict.remark,
     )
 
 

@@ -32,8 +32,9 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 from embedding_assets.vectorstore.cache import Cache
 from embedding_assets.vectorstore.commit import Commit, head, load_commit, load_snapshot
+from embedding_assets.vectorstore.contents import download_database
 from embedding_assets.vectorstore.manifest import Manifest
-from embedding_assets.vectorstore.transfer import at_once, download_files
+from embedding_assets.vectorstore.transfer import at_once
 
 SAMPLE = 2000  # records; what is said of parts of a collection is right to one or two hundredths
 NEWCOMERS = 500
@@ -97,7 +98,7 @@ def current_report(
     manifest = load_snapshot(store, spec.name, commit)
     with TemporaryDirectory(prefix="report-", dir=scratch) as folder:
         cached = Cache(cache_folder, store, spec.name).places(manifest.id)[:1] if cache_folder else ()
-        download_files(store, manifest, Path(folder) / "snapshot", cached)
+        download_database(store, manifest, Path(folder) / "snapshot", cached)
         known = examined[1] if examined and examined[0] == manifest.id else None
         return make_report(store, spec, commit, manifest, Path(folder) / "snapshot", examined=known, log=log)
 

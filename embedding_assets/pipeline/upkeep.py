@@ -116,13 +116,7 @@ def check_collection(
         {"kind": "stray", "name": item.key, "state": "belongs to nobody", "bytes": item.size}
         for item in inventory.strays
     ]
-    found = Findings(spec.name, tuple(rows))
-    return Findings(
-        spec.name,
-        found.rows,
-        f"{found.count('valid')} valid, {found.count('corrupted')} corrupted, {found.count('unknown')} unknown; "
-        f"{len(inventory.quarantined)} in quarantine",
-    )
+    return Findings(spec.name, tuple(rows), f"{_verdicts(rows)}; {len(inventory.quarantined)} in quarantine")
 
 
 def _missing_marks(store: ObjectStore, spec: CollectionSpec, inventory: Inventory) -> list[Row]:
@@ -146,11 +140,15 @@ def _missing_marks(store: ObjectStore, spec: CollectionSpec, inventory: Inventor
 
 def _verified(store: ObjectStore, spec: CollectionSpec, what: Sequence[str], level: Level, scratch: Path) -> Findings:
     rows = tuple(_verdict_row(verify(store, key, spec, level=level, scratch=scratch)) for key in what)
-    found = Findings(spec.name, rows)
-    return Findings(
-        spec.name,
-        rows,
-        f"{found.count('valid')} valid, {found.count('corrupted')} corrupted, {found.count('unknown')} unknown",
+    return Findings(spec.name, rows, _verdicts(rows))
+
+
+def _verdicts(rows: Sequence[Row]) -> str:
+    found = Findings("", tuple(rows))
+    changed = sum(row.get("verdict") == "valid" and bool(row.get("reason")) for row in rows)
+    remark = f" ({changed} changed by another program)" if changed else ""
+    return (
+        f"{found.count('valid')} valid{remark}, {found.count('corrupted')} corrupted, {found.count('unknown')} unknown"
     )
 
 
@@ -160,7 +158,7 @@ def _verdict_row(one: Verification) -> Row:
         "name": one.id,
         "day": one.folder.split("/")[2] if one.kind == "delta" else None,  # also where no manifest says so
         "verdict": one.verdict.kind,
-        "reason": one.verdict.reason,
+        "reason": one.verdict.reason or one.verdict.remark,
         "level": one.level,
         "records": one.count,
         "bytes": one.bytes,

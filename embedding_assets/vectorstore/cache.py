@@ -15,8 +15,9 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
 from embedding_assets.vectorstore.commit import log_end
+from embedding_assets.vectorstore.contents import download_database
 from embedding_assets.vectorstore.manifest import Manifest
-from embedding_assets.vectorstore.transfer import download_files, place_copy
+from embedding_assets.vectorstore.transfer import place_copy
 
 _KEPT_VERSIONS = 3  # the newest, and two that slower readers may still have open
 _KEPT_VERIFIED = 2  # the newest, and one that a slower compaction may be reading
@@ -100,7 +101,7 @@ class Cache:
         self._home.mkdir(parents=True, exist_ok=True)
         unfinished = self._home / f"{_UNFINISHED}{os.getpid()}-{layout.new_id()}"
         try:
-            download_files(store, manifest, unfinished, self.places(manifest.id)[:1])
+            download_database(store, manifest, unfinished, self.places(manifest.id)[:1])
             try:
                 unfinished.rename(target)
             except OSError:

@@ -18,12 +18,13 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import Base, bases
 from embedding_assets.vectorstore.cache import Cache
 from embedding_assets.vectorstore.commit import LogEnd, log_end
+from embedding_assets.vectorstore.contents import download_database
 from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.draft import Draft
 from embedding_assets.vectorstore.inventory import Inventory, list_databases, list_missing
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
-from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once, download_files
+from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once
 from embedding_assets.vectorstore.verify import verify
 
 # A delta's manifest and what it took to bring its files here; what is wrong with it; None where it is gone.
@@ -119,7 +120,7 @@ def _take_base(
         folder = work / "base" / part.shard
         nearby = [place / part.shard for place in cache.places(part.id)] if cache and _untouched(store, part) else []
         try:
-            found.traffic += download_files(store, part, folder, nearby, copy=found.folder if own else None)
+            found.traffic += download_database(store, part, folder, nearby, copy=found.folder if own else None)
         except CorruptedError as error:
             found.damages.append(Damage.of(part, error.reason))
             for unfinished in (work / "base", found.folder):
@@ -194,7 +195,7 @@ def _fetch(store: ObjectStore, ref: DeltaRef, folder: Path) -> Fetched:
     """A delta's manifest, its files in the folder; or what is wrong with it; None where it is gone."""
     try:
         manifest = load_manifest(store, ref.key)
-        return manifest, download_files(store, manifest, folder)
+        return manifest, download_database(store, manifest, folder)
     except ObjectMissingError:
         return None
     except CorruptedError as error:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
 from embedding_assets.chroma.spec import DatabaseSpec, database_files
-from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
+from embedding_assets.chroma.sqlite_reader import SQLITE_FILE, change_counter
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -25,11 +25,20 @@ Kind = Literal["delta", "snapshot"]
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a database: path relative to its folder, size in bytes, SHA-256 in hexadecimal."""
+    """One file of a database.
+
+    Attributes:
+        path: relative to the database's folder.
+        size: in bytes.
+        sha256: in hexadecimal.
+        changes: SQLite's change counter, which every program that writes to the file moves on. None for other files,
+            and in manifests of earlier versions.
+    """
 
     path: str
     size: int
     sha256: str
+    changes: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """As the object that is stored; the same manifest gives the same bytes, its checksum last."""
         content = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
+        content["files"] = [{name: value for name, value in e.items() if value is not None} for e in content["files"]]
         return dump({**content, CHECKSUM: checksum_of(content)})
 
 
@@ -190,6 +200,7 @@ def _require_possible(manifest: Manifest) -> None:
     """ValueError for numbers and hashes that cannot be, for who reads a manifest relies on their types."""
     shards = manifest.shards
     numbers = [manifest.count, manifest.dimension, *(e.size for e in manifest.files), *(s.count for s in shards)]
+    numbers += [entry.changes for entry in manifest.files if entry.changes is not None]
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a number in it is none")
     texts = [manifest.digest, *(entry.sha256 for entry in manifest.files), *(shard.digest for shard in shards)]
@@ -213,7 +224,8 @@ def describe_files(folder: Path) -> tuple[FileEntry, ...]:
     """Size and SHA-256 of every file of a closed database."""
 
     def describe(path: Path) -> FileEntry:
-        return FileEntry(path.as_posix(), (folder / path).stat().st_size, sha256_of(folder / path))
+        changes = change_counter(folder / path) if path.name == SQLITE_FILE else None
+        return FileEntry(path.as_posix(), (folder / path).stat().st_size, sha256_of(folder / path), changes)
 
     with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
         return tuple(pool.map(describe, database_files(folder)))

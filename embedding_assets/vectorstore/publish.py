@@ -105,7 +105,7 @@ def place(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
         StoreError: the store refused or did not answer.
     """
     upload_files(store, manifest, folder)
-    verify_files(store, manifest)
+    verify_files(store, manifest, "Nothing was committed: what was sent is removed, and the next run tries again.")
 
 
 def announce(store: ObjectStore, manifest: Manifest) -> None:

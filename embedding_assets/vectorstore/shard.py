@@ -12,6 +12,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import MergeFailedError, ids_of_database, merge_in_child
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec
+from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.errors import ConfigurationError, CorruptedError, ObjectMissingError
 from embedding_assets.records import shard_of
 from embedding_assets.store import layout
@@ -113,8 +114,10 @@ def _start_again(found: Gathered) -> None:
     shutil.rmtree(found.folder, ignore_errors=True)
     if found.own is not None:
         copy_folder(found.proof[0].path, found.folder)
-        # Its index files may be the store's own, or the cache's: they have to be what they were.
-        if set(describe_files(found.folder)) != set(found.own.files):
+        # Its index files may be the store's own, or the cache's: they have to be what they were. The SQLite file is a
+        # copy in any case, and another program may have changed it before.
+        committed = {entry for entry in found.own.files if entry.path != SQLITE_FILE}
+        if not committed <= set(describe_files(found.folder)):
             raise CorruptedError(found.own.key, "its files were changed while it was read", "Run it again.")
 
 

@@ -18,10 +18,10 @@ from embedding_assets.vectorstore.commit import (
     try_commit,
     try_reset,
 )
+from embedding_assets.vectorstore.contents import verify_database
 from embedding_assets.vectorstore.inventory import StoredFolder, list_databases
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.quarantine import delete_database
-from embedding_assets.vectorstore.transfer import verify_files
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def plan_rollback(store: ObjectStore, collection: str, version: str) -> Rollback
             f"snapshot {version} of {collection}", "is not in the log", "Look at the versions with `snapshots list`."
         )
     manifest = load_snapshot(store, collection, commit)
-    verify_files(store, manifest)
+    verify_database(store, manifest)
     return RollbackPlan(
         collection,
         end.generation + 1,
@@ -148,7 +148,7 @@ def execute_rollback(store: ObjectStore, plan: RollbackPlan, *, run_id: str) -> 
     end = log_end(store, plan.collection)
     done = end.generation == plan.generation and end.head is not None and end.head.version == plan.manifest.id
     if not done:
-        verify_files(store, plan.manifest)
+        verify_database(store, plan.manifest)
         if end.generation + 1 != plan.generation or not try_commit(store, plan.manifest, (), plan.generation, run_id):
             raise _moved_on(plan.collection)
     repair_pointer(store, plan.collection)

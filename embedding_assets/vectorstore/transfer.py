@@ -17,6 +17,7 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import FileEntry, Manifest, sha256_of
 
 AT_ONCE = 8  # files under way at once; more gave nothing on two cores
+_SET_ASIDE = "Run `embedding-assets repair`: it moves what is corrupted to the quarantine and makes it again."
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 
@@ -34,6 +35,24 @@ class Traffic:
 
 
 NO_TRAFFIC = Traffic()
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """A file that is not in the store as its manifest says, and in which way; `missing` where there is none."""
+
+    path: str
+    reason: str
+    missing: bool = False
+
+
+class OtherSqliteError(CorruptedError):
+    """The SQLite file alone is not the one in the manifest. Whether that is damage, only its content can tell."""
+
+
+def only_sqlite_differs(problems: Sequence[FileProblem]) -> bool:
+    """Whether the SQLite file is there and is another one, and nothing else is wrong."""
+    return [(problem.path, problem.missing) for problem in problems] == [(SQLITE_FILE, False)]
 
 
 def at_once(do: Callable[[_Item], _Answer], items: Iterable[_Item], threads: int = AT_ONCE) -> list[_Answer]:
@@ -64,7 +83,7 @@ def compare_files(
     manifest: Manifest,
     folder: Path | None = None,
     keep: Callable[[FileEntry], bool] = lambda entry: True,
-) -> list[str]:
+) -> list[FileProblem]:
     """Read back what the store holds and say where size or SHA-256 of a file are not those of the manifest.
 
     A file that is missing or another is read a second time: what went wrong on the way is not the store's.
@@ -85,7 +104,7 @@ def compare_files(
         except ObjectMissingError:
             return None
 
-    def problem(entry: FileEntry) -> str | None:
+    def problem(entry: FileEntry) -> FileProblem | None:
         wanted = (entry.size, entry.sha256)
         if read(entry) == wanted:
             return None
@@ -93,22 +112,23 @@ def compare_files(
         if found == wanted:
             return None
         if found is None:
-            return f"the file {entry.path} is missing"
+            return FileProblem(entry.path, f"the file {entry.path} is missing", missing=True)
         how = "another SHA-256" if found[0] == entry.size else f"{found[0]} bytes instead of {entry.size}"
-        return f"the file {entry.path} is not the one in the manifest ({how})"
+        return FileProblem(entry.path, f"the file {entry.path} is not the one in the manifest ({how})")
 
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     return [found for found in at_once(problem, manifest.files) if found]
 
 
-def verify_files(store: ObjectStore, manifest: Manifest) -> None:
+def verify_files(store: ObjectStore, manifest: Manifest, remedy: str = _SET_ASIDE) -> None:
     """Read back what the store holds and compare size and SHA-256 of every file with the manifest.
 
     Raises:
+        OtherSqliteError: the SQLite file alone is another one.
         CorruptedError: a file is missing or another.
     """
-    _require_none(manifest, compare_files(store, manifest))
+    _require_none(manifest, compare_files(store, manifest), remedy)
 
 
 def download_files(
@@ -124,6 +144,7 @@ def download_files(
             store that is a folder, they may be the store's own.
 
     Raises:
+        OtherSqliteError: the SQLite file alone is another one; then all files are in the folder, as they are.
         CorruptedError: a file is missing or another.
     """
     for place in (folder, copy):
@@ -140,7 +161,7 @@ def download_files(
     _require_none(manifest, compare_files(store, far, folder))
     if copy is not None:
         for entry in far.files:
-            _copy_below(folder, copy, entry)
+            copy_below(folder, copy, entry)
     return Traffic(downloaded=rest.size, cached=manifest.size - rest.size)
 
 
@@ -189,7 +210,7 @@ def _take(source: Path, target: Path, entry: FileEntry, copy: Path | None) -> bo
         place_copy(source / entry.path, target / entry.path)
         if copy is not None:
             # What was linked may be changed by others at any time: what counts is what the copy is.
-            _copy_below(target, copy, entry)
+            copy_below(target, copy, entry)
         if sha256_of((copy or target) / entry.path) == entry.sha256:
             return True
     except OSError:  # dropped at this moment, or unreadable: there is another way to get it
@@ -200,15 +221,13 @@ def _take(source: Path, target: Path, entry: FileEntry, copy: Path | None) -> bo
     return False
 
 
-def _copy_below(source: Path, target: Path, entry: FileEntry) -> None:
+def copy_below(source: Path, target: Path, entry: FileEntry) -> None:
     (target / entry.path).parent.mkdir(parents=True, exist_ok=True)
     copy_file(source / entry.path, target / entry.path)
 
 
-def _require_none(manifest: Manifest, problems: list[str]) -> None:
+def _require_none(manifest: Manifest, problems: list[FileProblem], remedy: str = _SET_ASIDE) -> None:
     if problems:
-        raise CorruptedError(
-            f"{manifest.kind} {manifest.id} of {manifest.collection}",
-            "; ".join(problems[:5]),
-            "It is set aside; nothing reads it.",
-        )
+        kind = OtherSqliteError if only_sqlite_differs(problems) else CorruptedError
+        reason = "; ".join(problem.reason for problem in problems[:5])
+        raise kind(f"{manifest.kind} {manifest.id} of {manifest.collection}", reason, remedy)

@@ -23,10 +23,12 @@ class Verdict:
         kind: `valid`; `corrupted`, which is certain and alone may lead to moving or deleting anything; `unknown`,
             where it could not be judged just now, or is whole and not what is declared.
         reason: why it is not valid.
+        remark: what is to be told although it is valid.
     """
 
     kind: Literal["valid", "corrupted", "unknown"]
     reason: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Verification:
         folder: the key prefix of its files.
         manifest: its manifest; None where there is none that can be read.
         examination: what was found inside: count, digest, recall and so on; None where it was not opened.
-        files: of a legacy folder, the files that chromadb reads, as a manifest would name them.
+        files: of a legacy folder, or one that another program has changed, the files that chromadb reads, as a
+            manifest would name them.
         strangers: keys below the folder that are no part of the database and that chromadb does not read.
         bytes: read from the store.
         seconds: what it took.

@@ -35,10 +35,11 @@ from embedding_assets.errors import (
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import Commit, load_snapshot
+from embedding_assets.vectorstore.contents import CHANGED, differences, index_files_alone, written_by_a_program
 from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.listing import DatabaseFolder, download_listed, list_database
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
-from embedding_assets.vectorstore.transfer import compare_files
+from embedding_assets.vectorstore.transfer import compare_files, only_sqlite_differs
 from embedding_assets.vectorstore.verification import LEVELS, Level, Verdict, Verification, corrupted
 
 __all__ = ["LEVELS", "Level", "Verdict", "Verification", "verify"]
@@ -163,24 +164,29 @@ class _Check:
         whole = self.level == "full"
         self._require_room(manifest.size if whole else _sqlite_size(manifest))
         listed = list_database(self.store, manifest.folder)
-        problems = compare_files(self.store, manifest, self.copy, keep=lambda entry: whole or entry.path == SQLITE_FILE)
+        found = compare_files(self.store, manifest, self.copy, keep=lambda entry: whole or entry.path == SQLITE_FILE)
         named = {entry.path for entry in manifest.files}
-        problems += [f"{path} is in its folder but not in its manifest" for path in listed.files if path not in named]
+        added = [path for path in listed.files if path not in named]
         self.now(strangers=listed.strangers, bytes=manifest.size)
-        if problems:
-            self.now(verdict=corrupted(problems))
-            return
-        if whole:
+        problems = [problem.reason for problem in found]
+        if problems or added:
+            problems += [f"{path} is in its folder but not in its manifest" for path in added]
+            opened = only_sqlite_differs(found) and index_files_alone(added)
+            if opened and written_by_a_program(self.copy, manifest):
+                self._verify_changed(manifest, listed, problems)
+            else:
+                self.now(verdict=corrupted(problems))
+        elif whole:
             self._verify_contents(manifest)
         else:
-            found = check_sqlite_in_child(self.copy, records=manifest.count, subject=self.result.subject)
-            self.now(verdict=self._after_opening(found))
+            wrong = check_sqlite_in_child(self.copy, records=manifest.count, subject=self.result.subject)
+            self.now(verdict=self._after_opening(wrong))
         if self.result.verdict.kind == "valid":
             self._require_declared(manifest.model, manifest.dimension, manifest.distance)
 
     def _verify_shards(self, manifest: Manifest) -> None:
         """Each shard as the database that it is, one after the other; the copies side by side, as in the store."""
-        problems, examined, trouble = [], [], None
+        problems, examined, trouble, remark = [], [], None, ""
         for part in manifest.databases:
             found = verify(
                 self.store, part, self.spec, level=self.level, scratch=self.home, keep_copy=True, memory=self.memory
@@ -195,6 +201,8 @@ class _Check:
                 problems.append(f"{part.shard}: {found.verdict.reason}")
             elif found.verdict.kind == "unknown":
                 trouble = found.cause or UnreadableError(found.subject, found.verdict.reason, "Try again.")
+            elif found.verdict.remark:
+                remark = f"{part.shard}: {found.verdict.remark}"
             if found.examination is not None:
                 examined.append(found.examination)
             self.now(bytes=self.result.bytes + found.bytes, strangers=(*self.result.strangers, *found.strangers))
@@ -205,7 +213,32 @@ class _Check:
         elif trouble is not None:
             raise trouble
         else:
-            self.now(verdict=Verdict("valid"))
+            self.now(verdict=Verdict("valid", remark=remark))
+
+    def _verify_changed(self, manifest: Manifest, listed: DatabaseFolder, problems: list[str]) -> None:
+        """A database that another program may have opened: its records tell whether that is all."""
+        self._require_room(sum(item.size for item in listed.files.values()))
+
+        def again() -> None:
+            self.now(files=download_listed(self.store, listed, self.copy))
+            committed = {entry for entry in manifest.files if entry.path != SQLITE_FILE}
+            if not committed <= set(self.result.files):
+                raise UnreadableError(self.result.subject, "changed while it was read", "Try again.")
+
+        again()
+        try:
+            report = self._examine(manifest.database, manifest.count, again)
+        except CorruptedError as error:
+            self.now(verdict=corrupted([*problems, error.reason]))
+            return
+        if report.unsupported:
+            self.now(verdict=corrupted([*problems, report.unsupported]))
+            return
+        verdict = self._after_opening(differences(manifest, report), opened=report.opened)
+        if verdict.kind == "valid":
+            self.now(verdict=replace(verdict, remark=CHANGED))
+        else:
+            self.now(verdict=corrupted([*problems, verdict.reason]))
 
     def _verify_contents(self, manifest: Manifest) -> None:
         def again() -> None:
@@ -215,16 +248,7 @@ class _Check:
         report = self._examine(manifest.database, manifest.count, again)
         if report.unsupported:
             return
-        problems = list(report.problems)
-        if not problems:
-            if report.count != manifest.count:
-                problems.append(f"holds {report.count} records; its manifest says {manifest.count}")
-            if report.digest != manifest.digest:
-                problems.append("its records are not those that its manifest's digest was made of")
-            # A delta may leave its index to whoever opens it; a snapshot is for any reader.
-            if manifest.kind == "snapshot" and not report.synced:
-                problems.append("its index files do not hold every record")
-        self.now(verdict=self._after_opening(problems, opened=report.opened))
+        self.now(verdict=self._after_opening(differences(manifest, report), opened=report.opened))
 
     def _verify_legacy(self, listed: DatabaseFolder) -> None:
         """A folder without manifest: all but checksums."""
@@ -288,7 +312,7 @@ class _Check:
 
     def _copy_is_unchanged(self) -> bool:
         manifest = self.result.manifest
-        return set(describe_files(self.copy)) <= set(manifest.files if manifest else self.result.files)
+        return set(describe_files(self.copy)) <= {*self.result.files, *(manifest.files if manifest else ())}
 
     def _require_room(self, size: int) -> None:
         free = shutil.disk_usage(self.scratch).free

@@ -31,6 +31,7 @@ def build_deltas_are_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDefi
             said = f"{len(proof.waiting)} landed batches are in no delta; the next run builds it"
         else:
             said = f"{len(proof.deltas)} of {len(proof.deltas)} deltas are whole"
+            said += "".join(f"; delta {delta.ref.id} was {delta.remark}" for delta in proof.deltas if delta.remark)
         return dg.AssetCheckResult(
             passed=proof.whole and not proof.waiting,
             severity=dg.AssetCheckSeverity.WARN if proof.whole else dg.AssetCheckSeverity.ERROR,
@@ -45,7 +46,7 @@ def build_deltas_are_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDefi
                         {
                             "delta": delta.ref.id,
                             "verdict": "corrupted" if delta.problem else "valid",
-                            "reason": delta.problem or "",
+                            "reason": delta.problem or delta.remark,
                             "records": delta.manifest.count if delta.manifest else None,
                             "batches": ", ".join(e.batch_id for e in delta.manifest.batches) if delta.manifest else "",
                         }

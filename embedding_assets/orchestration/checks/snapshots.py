@@ -38,6 +38,7 @@ def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDef
             said = f"{proof.manifest.count} records, whole; every accepted id is there" + (
                 f" or among the {proof.waiting} that wait for compaction" if proof.waiting else ""
             )
+            said += f"; it was {proof.remark}" if proof.remark else ""
         return dg.AssetCheckResult(
             passed=not proof.problems and proof.conserved,
             description=said,
