@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -48,6 +48,23 @@ class Compaction(Strict):
 
     after_deltas: int = Field(default=1, ge=1)
     after_minutes: float = Field(default=60, ge=0)
+
+
+class VectorKind(NamedTuple):
+    """What vectors have to share to be searched together: model, floats per vector, distance."""
+
+    model: str
+    dimension: int
+    distance: str
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.dimension} dimensions, {self.distance}"
+
+    def settings_unlike(self, other: VectorKind) -> str:
+        """The lines of a declaration that give this kind where `other` is declared."""
+        names = ("model", "dimensions", "distance")
+        lines = [f"`{n}: {has}`" for n, has, wrong in zip(names, self, other, strict=True) if has != wrong]
+        return ", ".join(lines)
 
 
 class CollectionSpec(Strict):
@@ -109,6 +126,36 @@ class CollectionSpec(Strict):
             can = f"{fewest}" if fewest == most else f"{fewest} to {most}"
             raise ValueError(f"{self.model} cannot have {self.dimensions} dimensions; it can have {can}")
         return self
+
+    @property
+    def vectors(self) -> VectorKind:
+        """The kind of its vectors, as declared."""
+        return VectorKind(self.model, self.dimensions, self.distance)
+
+    def of_kind(self, kind: VectorKind) -> CollectionSpec:
+        """The same collection with vectors of this kind."""
+        changed = {"model": kind.model, "dimensions": kind.dimension, "distance": kind.distance}
+        return self.model_copy(update=changed)
+
+    def require_kind(self, has: VectorKind, holder: str) -> None:
+        """Refuse a declaration that does not fit what a collection holds.
+
+        Args:
+            has: the kind of what it holds.
+            holder: what holds it, as messages say it: "its snapshot 0000000001-... holds".
+
+        Raises:
+            ConfigurationError: names both sides, and what to type.
+        """
+        declared = self.vectors
+        if has != declared:
+            raise ConfigurationError(
+                f"collection {self.name}",
+                f"is declared as {declared}; {holder} {has}",
+                f"Put {has.settings_unlike(declared)} back in its declaration. If {declared.settings_unlike(has)} is "
+                f"meant, declare a new collection, such as `{self.name}-2`, with it: vectors of two kinds cannot be "
+                "searched together.",
+            )
 
     @property
     def norm_range(self) -> tuple[float, float] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 
 from embedding_assets.catalog import CollectionSpec, load_catalog
 from embedding_assets.errors import ConfigurationError, ObjectMissingError
-from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, shard_of
+from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, shard_of, slices
 from embedding_assets.settings import Settings, load_settings
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.cache import fetch_current
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from embedding_assets.vectorstore.manifest import Manifest
 
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+
+# Records that chromadb is asked for at a time: it names each in one SQL statement, which takes 32,766 values.
+_PAGE = 10_000
+_NO_END = 2**62
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,28 @@ class Collection:
     """
 
     def __init__(
-        self, store: ObjectStore, spec: CollectionSpec, settings: Settings, embed: Embed | None = None
+        self, store: ObjectStore, spec: CollectionSpec | str, settings: Settings, embed: Embed | None = None
     ) -> None:
-        self.spec = spec
+        """Open it.
+
+        Args:
+            spec: the collection as declared, which its snapshot is held against; or its name alone: then the snapshot
+                itself says which model embeds a query.
+
+        Raises:
+            ConfigurationError: the snapshot is of another model, dimension or distance than declared.
+            ObjectMissingError: there is no snapshot yet.
+        """
+        self.name = spec if isinstance(spec, str) else spec.name
+        self._declared = not isinstance(spec, str)
         self._store = store
         self._settings = settings
         self._embed = embed
         self._shards: list[_Shard] = []
         self._count = 1
+        self.spec: CollectionSpec
+        if not isinstance(spec, str):
+            self.spec = spec
         self.manifest: Manifest
         self._open()
 
@@ -80,7 +100,11 @@ class Collection:
         return self.manifest.id
 
     def refresh(self) -> bool:
-        """Move on to the newest committed snapshot; True if there was a newer one."""
+        """Move on to the newest committed snapshot; True if there was a newer one.
+
+        Raises:
+            ConfigurationError: that one is of another kind than declared; what was open stays open.
+        """
         before = self.version
         self._open()
         return self.version != before
@@ -101,29 +125,68 @@ class Collection:
         """Records by id or by metadata.
 
         Args:
-            ids: which; all that match otherwise. Ids that are not there are left out.
+            ids: which, however many; all that match otherwise. Ids that are not there are left out.
             where: a ChromaDB metadata filter, such as `{"receipt_id": 7}`.
-            limit, offset: a page of them, in an order that stays the same for a version.
+            limit, offset: a page of them: in the order of `ids`, or in one that stays the same for a version.
             embeddings: whether to return the vectors too.
+
+        Raises:
+            ConfigurationError: limit or offset is no such number, or ChromaDB refuses the filter or the ids.
         """
+        limit = _NO_END if limit is None else self._require("limit", limit, 0)
+        offset = self._require("offset", offset, 0)
         include = ["documents", "metadatas", *(["embeddings"] if embeddings else [])]
-        found: list[Record] = []
+        if ids is None:
+            return list(islice(self._pages(where, include, limit, offset), limit))
+        return list(islice(self._by_id(ids, where, include), offset, offset + limit))
+
+    def _by_id(self, ids: Sequence[str], where: dict[str, Any] | None, include: list[str]) -> Iterator[Record]:
+        """The records with these ids, in this order, each once."""
+        wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else ids))
+        unusable = next((one for one in wanted if not _is_id(one)), None)
+        if unusable is not None:
+            raise ConfigurationError(
+                f"question to {self.name}", f"the id {unusable!r} is no text", "Give texts as ids."
+            )
+        for part in slices(len(wanted), _PAGE):
+            records: dict[str, Record] = {}
+            for shard in self._opened:
+                own = [i for i in wanted[part] if self._count == 1 or shard_of(i, self._count) == shard.number]
+                if own:
+                    answer = self._asked(shard.handle.get, ids=own, where=where, include=include)
+                    records.update((record.id, record) for record in _records(answer))
+            yield from (records[i] for i in wanted[part] if i in records)
+
+    def _pages(self, where: dict[str, Any] | None, include: list[str], limit: int, offset: int) -> Iterator[Record]:
+        """The records from an offset on, shard by shard, a page at a time; at least `limit`, if there are so many."""
         for shard in self._opened:
-            if limit is not None and len(found) >= limit:
-                break
-            wanted = None if ids is None else [i for i in ids if shard_of(i, self._count) == shard.number]
-            if ids is not None and not wanted:
-                continue
             if offset and len(self._shards) > 1:
-                there = len(shard.handle.get(ids=wanted, where=where, include=[])["ids"])
+                there = len(self._asked(shard.handle.get, where=where, include=[])["ids"])
                 if there <= offset:
                     offset -= there
                     continue
-            rest = None if limit is None else limit - len(found)
-            part = shard.handle.get(ids=wanted, where=where, limit=rest, offset=offset, include=include)
-            found += _records(part["ids"], part["documents"], part["metadatas"], None, part.get("embeddings"))
+            size = min(_PAGE, limit)
+            while size:
+                answer = self._asked(shard.handle.get, where=where, limit=size, offset=offset, include=include)
+                yield from _records(answer)
+                offset += size
+                if len(answer["ids"]) < size:
+                    break
             offset = 0
-        return found
+
+    def _asked(self, ask: Callable[..., Any], **how: Any) -> Any:
+        from embedding_assets.chroma import api
+
+        with api.questions(self.name):
+            return ask(**how)
+
+    def _require(self, name: str, number: object, least: int) -> int:
+        """A number of records, none so large that a database could not count so far."""
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise ConfigurationError(
+                f"question to {self.name}", f"its {name} is {number!r}", f"Give a whole number, {least} or more."
+            )
+        return min(number, _NO_END)
 
     def query(
         self, text: str | None = None, *, embedding: Any = None, n: int = 10, where: dict[str, Any] | None = None
@@ -138,22 +201,33 @@ class Collection:
 
         Raises:
             ApiError, ApiUnavailableError: the text could not be embedded.
-            ConfigurationError: neither or both of text and embedding, or a vector of another dimension.
+            ConfigurationError: neither or both of text and embedding, a vector of another dimension, no number of
+                records, or a filter that ChromaDB refuses.
         """
         if (text is None) == (embedding is None):
             raise ConfigurationError("query", "takes either a text or an embedding", "Give one of the two.")
+        n = self._require("n", n, 1)
         vector = self._embedder()([text]) if text is not None else np.asarray([embedding], np.float32)
         if vector.shape != (1, self.spec.dimensions):
             raise ConfigurationError(
-                f"query of {self.spec.name}",
+                f"query of {self.name}",
                 f"has {vector.shape[-1]} dimensions, the collection {self.spec.dimensions}",
                 f"Embed it with {self.spec.model}.",
             )
-        include = ["documents", "metadatas", "distances"]
 
         def ask(shard: _Shard) -> list[Record]:
-            found = shard.handle.query(query_embeddings=vector, n_results=n, where=where, include=include)
-            return _records(found["ids"][0], found["documents"][0], found["metadatas"][0], found["distances"][0], None)
+            # More than a page are fetched by their ids, page by page.
+            wanted = min(n, int(shard.handle.count()))
+            few = wanted <= _PAGE
+            include = ["documents", "metadatas", "distances"] if few else ["distances"]
+            answer = self._asked(
+                shard.handle.query, query_embeddings=vector, n_results=wanted, where=where, include=include
+            )
+            found = {key: values[0] for key, values in answer.items() if values}
+            if few:
+                return _records(found)
+            records = self._by_id(found["ids"], None, ["documents", "metadatas"])
+            return [replace(one, distance=far) for one, far in zip(records, found["distances"], strict=True)]
 
         shards = self._opened
         answers = at_once(ask, shards) if len(shards) > 1 else [ask(shards[0])]
@@ -171,7 +245,7 @@ class Collection:
     @property
     def _opened(self) -> list[_Shard]:
         if not self._shards:
-            raise ConfigurationError(f"collection {self.spec.name}", "was closed", "Open it again.")
+            raise ConfigurationError(f"collection {self.name}", "was closed", "Open it again.")
         return self._shards
 
     def __enter__(self) -> Collection:
@@ -183,12 +257,16 @@ class Collection:
     def _open(self) -> None:
         from embedding_assets.chroma import api
 
-        fetched = fetch_current(self._store, self.spec.name, self._settings.cache_folder)
+        fetched = fetch_current(self._store, self.name, self._settings.cache_folder)
         if fetched is None:
             raise ObjectMissingError(
-                f"collection {self.spec.name}", "has no snapshot yet", "Materialize `snapshots` for it first."
+                f"collection {self.name}", "has no snapshot yet", "Materialize `snapshots` for it first."
             )
         manifest, folder = fetched
+        if self._declared:
+            self.spec.require_kind(manifest.vectors, f"its snapshot {manifest.id} holds")
+        else:
+            self.spec = CollectionSpec.model_construct(name=self.name).of_kind(manifest.vectors)
         if self._shards and manifest.id == self.version:
             return
         self.close()
@@ -197,45 +275,52 @@ class Collection:
             if part is not None:
                 client = api.client_on(folder / part.shard)
                 self._shards.append(_Shard(number, client, None))
-                self._shards[-1].handle = client.get_collection(self.spec.name, embedding_function=None)
+                self._shards[-1].handle = client.get_collection(self.name, embedding_function=None)
 
     def _embedder(self) -> Embed:
         if self._embed is None:
             from embedding_assets.batches.client import EmbeddingApi
 
-            api, spec = EmbeddingApi(self._settings.api), self.spec
-            self._embed = lambda texts: api.embed(list(texts), spec.model, spec.dimensions)
+            api = EmbeddingApi(self._settings.api)
+            self._embed = lambda texts: api.embed(list(texts), self.spec.model, self.spec.dimensions)
         return self._embed
 
 
-def open_collection(name: str, *, environment: str | None = None, settings: Settings | None = None) -> Collection:
+def open_collection(
+    name: str, *, environment: str | None = None, settings: Settings | None = None, store: str | None = None
+) -> Collection:
     """Open a collection's newest committed snapshot for reading.
 
     Args:
         name: a declared collection.
         environment: whose settings to use, as in `load_settings`.
         settings: instead, settings made by the caller.
+        store: the URL of a store, in the place of the settings' own: then no declaration is read, and the model that
+            the snapshot was made with embeds queries.
 
     Raises:
-        ConfigurationError: the settings or the name are wrong.
+        ConfigurationError: the settings or the name are wrong, or the snapshot is of another model, dimension or
+            distance than declared.
         ObjectMissingError: there is no snapshot yet.
     """
-    settings = settings or load_settings(environment)
-    spec = load_catalog(settings.collections_file).get(name)
-    return Collection(open_store(settings.store_url, settings.s3, must_exist=True), spec, settings)
+    if settings is None:
+        environ = {**os.environ, "EMBEDDING_ASSETS_STORE": store} if store else None
+        settings = load_settings(environment, environ)
+    spec = name if store else load_catalog(settings.collections_file).get(name)
+    return Collection(open_store(store or settings.store_url, settings.s3, must_exist=True), spec, settings)
 
 
-def _records(
-    ids: list[str], documents: list[str | None], metadatas: list[Any], distances: list[float] | None, embeddings: Any
-) -> list[Record]:
+def _records(answer: dict[str, Any]) -> list[Record]:
+    """The records of chromadb's answer, with distances and embeddings where it has them."""
+    distances, embeddings = answer.get("distances"), answer.get("embeddings")
     records = []
-    for row, record_id in enumerate(ids):
-        metadata = dict(metadatas[row] or {})
+    for row, record_id in enumerate(answer["ids"]):
+        metadata = dict(answer["metadatas"][row] or {})
         batch_id, submitted = str(metadata.pop(BATCH_KEY, "")), int(metadata.pop(SUBMITTED_KEY, 0))
         records.append(
             Record(
                 record_id,
-                documents[row] or "",
+                answer["documents"][row] or "",
                 dict(sorted((k, v) for k, v in metadata.items() if k != DELTA_KEY)),
                 batch_id,
                 submitted,
@@ -245,3 +330,8 @@ def _records(
             )
         )
     return records
+
+
+def _is_id(value: object) -> bool:
+    """Whether it is a text that a database could hold."""
+    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)

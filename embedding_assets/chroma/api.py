@@ -12,8 +12,10 @@ from typing import Any
 import chromadb
 import numpy as np
 from chromadb.config import Settings
+from chromadb.errors import ChromaError, InternalError
 
 from embedding_assets.chroma.spec import DatabaseSpec
+from embedding_assets.errors import ConfigurationError, UnreadableError
 from embedding_assets.records import RecordBatch
 
 VERSION = chromadb.__version__
@@ -40,6 +42,31 @@ def close_client(client: Any) -> None:
     """Let go of a client; other clients on the same folder go on."""
     with _clients:
         client.close()
+
+
+@contextlib.contextmanager
+def questions(collection: str) -> Iterator[None]:
+    """Turn what chromadb raises about a question into errors with a remedy.
+
+    Raises:
+        ConfigurationError: chromadb refuses the question as such.
+        UnreadableError: it could not answer just now.
+    """
+    subject = f"question to {collection}"
+    try:
+        yield
+    except InternalError as error:
+        if "too many SQL variables" in str(error):
+            raise ConfigurationError(
+                subject, "its `where` has too many values for one question", "Ask several times, with fewer each."
+            ) from error
+        raise UnreadableError(subject, f"chromadb could not answer: {error}", "Refresh, and ask again.") from error
+    except (ChromaError, ValueError, TypeError, OverflowError) as error:
+        raise ConfigurationError(
+            subject,
+            f"chromadb refuses its `where` or its ids: {error}".rstrip("."),
+            'Give `where` as ChromaDB writes filters, such as {"receipt_id": 7}, and ids as texts.',
+        ) from error
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import orjson
 
+from embedding_assets.catalog import VectorKind
 from embedding_assets.chroma.spec import DatabaseSpec, database_files
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE, change_counter
 from embedding_assets.errors import ConfigurationError, CorruptedError
@@ -116,6 +117,11 @@ class Manifest:
     def database(self) -> DatabaseSpec:
         """What its database holds."""
         return DatabaseSpec(self.collection, self.dimension, self.distance)
+
+    @property
+    def vectors(self) -> VectorKind:
+        """The kind of its vectors."""
+        return VectorKind(self.model, self.dimension, self.distance)
 
     @property
     def folder(self) -> str:
