@@ -222,11 +222,41 @@ def load_catalog(path: Path, environ: Mapping[str, str] | None = None) -> Catalo
             f"cannot be read ({error.strerror})",
             "Check EMBEDDING_ASSETS_COLLECTIONS.",
         ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(str(path), f"is not UTF-8 (byte {error.start})", "Save it as UTF-8.") from None
     try:
+        _require_keys_once(yaml.compose(text, yaml.SafeLoader), str(path))
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(str(path), "is not YAML", " ".join(str(error).split())) from error
     return parse_catalog(raw, str(path), environ)
+
+
+def _require_keys_once(root: yaml.Node | None, source: str) -> None:
+    """YAML's reader takes the last of two equal keys without a word, and with it another model, say."""
+    nodes: list[tuple[str, yaml.Node]] = [("", root)] if root is not None else []
+    seen: set[int] = set()
+    while nodes:
+        place, node = nodes.pop(0)
+        if id(node) in seen:  # an alias, which may lead round in a circle
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += [(place, item) for item in node.value]
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                name = str(key.value)
+                line = key.start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if name in lines:
+                        raise ConfigurationError(
+                            source,
+                            f"the key {place}{name} stands twice: in line {lines[name]} and in line {line}",
+                            "Keep one of the two.",
+                        )
+                    lines[name] = line
+                nodes.append((f"{place}{name}.", value))
 
 
 def parse_catalog(raw: Any, source: str, environ: Mapping[str, str] | None = None) -> Catalog:

@@ -29,6 +29,7 @@ from embedding_assets.errors import (
     StoreUnavailableError,
 )
 from embedding_assets.settings import S3Settings
+from embedding_assets.store.urls import require_store_url
 
 WRITE_CHECK = ".write-check-"  # how the names of objects begin that only prove that objects can be written
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -256,27 +257,23 @@ def open_store(url: str, s3: S3Settings | None = None, *, must_exist: bool = Fal
     Raises:
         ConfigurationError: the URL is none that we know, the folder is not there, or boto3 finds no credentials.
     """
+    require_store_url(url)
     parts = urlsplit(url)
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost") or parts.path in ("", "/"):
-            raise ConfigurationError(f"store {url!r}", "names no folder", "Write it as file:///absolute/folder.")
-        folder = Path(unquote(parts.path))
-        if not (folder if must_exist else folder.parent).is_dir():
-            raise ConfigurationError(
-                f"store {url!r}",
-                "the folder is not there",
-                "Create it, mount its disk, or correct EMBEDDING_ASSETS_STORE.",
-            )
-        try:
-            return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True), url)
-        except Exception as error:
-            raise translate(url, error) from None
     if parts.scheme == "memory":
         return ObjectStore(MemoryStore(), url)
-    if parts.scheme == "s3" and parts.netloc:
+    if parts.scheme == "s3":
         return ObjectStore(_s3_backend(parts.netloc, parts.path.strip("/"), s3 or S3Settings()), url)
-    # The URL is not repeated: what is not of these forms may hold a password.
-    raise ConfigurationError("the store's URL", f"has the unknown form {parts.scheme}://", "Use file:// or s3://.")
+    folder = Path(unquote(parts.path))
+    if not (folder if must_exist else folder.parent).is_dir():
+        raise ConfigurationError(
+            f"store {url!r}",
+            "it is a file and no folder" if folder.is_file() else "the folder is not there",
+            "Create it, mount its disk, or correct EMBEDDING_ASSETS_STORE.",
+        )
+    try:
+        return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True), url)
+    except Exception as error:
+        raise translate(url, error) from None
 
 
 def _folder_of(url: str) -> Path | None:

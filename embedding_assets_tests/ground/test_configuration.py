@@ -54,6 +54,59 @@ def test_a_wrong_declaration_is_refused_with_its_place_and_a_remedy(raw: Any, sa
     assert "collections.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "collections:\n  lines: {model: text-embedding-3-small, dimensions: 1536}\n"
+            "  lines: {model: text-embedding-3-large, dimensions: 3072}\n",
+            "the key collections.lines stands twice: in line 2 and in line 3",
+        ),
+        ("collections:\n  lines:\n    model: m\n    dimensions: 3\n    model: n\n", "lines.model stands twice"),
+        (
+            "collections:\n  lines: {model: m, dimensions: 3, quality: {norm: [0, 1], norm: [1, 2]}}\n",
+            "collections.lines.quality.norm stands twice: in line 2 and in line 2",
+        ),
+        (
+            "start: 2026-01-01\ncollections: {}\nstart: 2026-02-01\n",
+            "the key start stands twice: in line 1 and in line 3",
+        ),
+        (
+            "collections:\n  '123': {model: m, dimensions: 3}\n  123: {model: m, dimensions: 3}\n",
+            "collections.123 stands",
+        ),
+        ("collections: &c\n  lines: {model: m, model: n}\nmore: *c\n", "collections.lines.model stands twice"),
+        ("collections: {lines: &x {owners: [*x]}}\nowners: [{a: 1, a: 2}]\n", "owners.a stands twice"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_catalog(tmp_path / "c.yaml", {})
+    assert says in caught.value.reason
+    assert caught.value.subject == str(tmp_path / "c.yaml")
+
+
+def test_what_collections_share_may_be_merged_in_and_overridden(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "collections:\n  lines: &lines {model: m, dimensions: 3}\n  words:\n    <<: *lines\n    dimensions: 4\n"
+        "  tokens:\n    <<: *lines\n"
+    )
+    declared = load_catalog(tmp_path / "c.yaml", {})
+    assert [(spec.name, spec.dimensions) for spec in declared] == [("lines", 3), ("words", 4), ("tokens", 3)]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"# nothing\n", b"collections:\n  l\xefnes: {}\n", b"\x00", b"--- 1\n--- 2\n"]
+)
+def test_a_file_that_declares_nothing_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    for path in (tmp_path / "c.yaml", tmp_path, tmp_path / "missing.yaml"):
+        with pytest.raises(ConfigurationError) as caught:
+            load_catalog(path, {})
+        assert caught.value.subject == str(path)
+
+
 def test_a_file_that_is_not_yaml_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("collections:\n  lines: [\n")
     with pytest.raises(ConfigurationError, match="line 3"):

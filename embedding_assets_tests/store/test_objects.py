@@ -147,7 +147,7 @@ def test_a_server_that_does_not_answer_is_trouble_and_not_absence() -> None:
     ("url", "says"),
     [
         ("ftp://host/x", "unknown form"),
-        ("s3://", "unknown form"),
+        ("s3://", "names no bucket"),
         ("file://relative/folder", "names no folder"),
         ("file:///", "names no folder"),
         ("file:///no/such/parent/store", "is not there"),
