@@ -40,6 +40,7 @@ _NOT_THE_DATABASE = (
     "can't start new thread",
     "Resource temporarily unavailable",
 )
+_REMEDY = "`embedding-assets check --level full` names what is damaged; `embedding-assets repair` makes it again."
 # What a task may use beyond the size of its database: chromadb's threads, and a page of vectors as Python numbers.
 _MEMORY_FLOOR = 1 << 30
 _MEMORY_PER_FILE_BYTE = 4
@@ -168,7 +169,7 @@ def _meaning(error: TaskFailedError, subject: str) -> CorruptedError | Unreadabl
         sign in told for sign in _NOT_THE_DATABASE
     )
     if refused and chromadb_works():
-        return CorruptedError(subject, error.reason, "It is set aside and made anew from its sources.")
+        return CorruptedError(subject, error.reason, _REMEDY)
     return UnreadableError(subject, error.reason, "It is examined again by the next run.")
 
 
@@ -184,7 +185,7 @@ def ids_of_database(folder: Path, collection: str) -> list[str]:
         spec = DatabaseSpec(collection, 0, "")
         return list(run_task("ids", _arguments(folder, spec, ()), _limit(1_000_000))["ids"])
     except TaskFailedError as error:
-        raise CorruptedError(str(folder), error.reason, "It is set aside and made anew from its sources.") from None
+        raise CorruptedError(str(folder), error.reason, _REMEDY) from None
 
 
 def sample_of_database(folder: Path, spec: DatabaseSpec, most: int, seed: int) -> tuple[int, RecordBatch]:

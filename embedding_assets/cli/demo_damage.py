@@ -13,8 +13,8 @@ from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.catalog import CollectionSpec, load_catalog
 from embedding_assets.chroma import api as chroma_api
 from embedding_assets.cli.demo_run import DemoDagster, land_all
+from embedding_assets.cli.shown import show_findings
 from embedding_assets.cli.status import status_table
-from embedding_assets.cli.upkeep import show_findings
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.orchestration.assemble import resources_of
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB

@@ -10,16 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import orjson
 import typer
-from rich.console import Console
 
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.cli.options import Env, Json, deployment
-from embedding_assets.cli.words import size_in_words
+from embedding_assets.cli.shown import show
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.pipeline import operations, upkeep
-from embedding_assets.pipeline.findings import Findings, Planned, Row
+from embedding_assets.pipeline.findings import Findings, Planned
+from embedding_assets.pipeline.named import Named, NamedKind, require_named
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.prune import GRACE, KEEP
 from embedding_assets.vectorstore.verification import Level
@@ -62,7 +61,7 @@ def _register_snapshots(app: typer.Typer) -> None:
     group = _group(app, "snapshots", "The snapshot versions of a collection.")
 
     @group.command("list", epilog=EXIT_CODES)
-    def show(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
+    def listing(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
         """The versions, which one is current, and where the pointer points."""
         _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_snapshots(store, spec))
 
@@ -109,6 +108,7 @@ def _register_snapshots(app: typer.Typer) -> None:
         _change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.rollback_snapshot(store, spec, version, run_id=RUN_ID),
+            ("version", [version]),
         )  # fmt: skip
 
     @group.command(epilog=EXIT_CODES)
@@ -130,7 +130,7 @@ def _register_deltas(app: typer.Typer) -> None:
     group = _group(app, "deltas", "The deltas of a collection.")
 
     @group.command("list", epilog=EXIT_CODES)
-    def show(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
+    def listing(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
         """The deltas, and folders of older systems."""
         _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_all_deltas(store, spec))
 
@@ -145,7 +145,11 @@ def _register_deltas(app: typer.Typer) -> None:
         """Whether each delta is whole. Changes nothing."""
         depth = _level(level)
         _look(
-            environment, collection, as_json, lambda s, spec, tmp: upkeep.verify_deltas(s, spec, depth, tmp, ids or ())
+            environment,
+            collection,
+            as_json,
+            lambda s, spec, tmp: upkeep.verify_deltas(s, spec, depth, tmp, ids or ()),
+            ("committed delta", ids or ()),
         )
 
     @group.command(epilog=EXIT_CODES)
@@ -161,6 +165,7 @@ def _register_deltas(app: typer.Typer) -> None:
         _change(
             environment, collection, dry_run, yes, as_json,
             lambda s, spec, tmp: operations.delete_deltas(s, spec, ids, scratch=tmp),
+            ("delta", ids),
         )  # fmt: skip
 
     @group.command(epilog=EXIT_CODES)
@@ -196,7 +201,7 @@ def _register_quarantine(app: typer.Typer) -> None:
     group = _group(app, "quarantine", "What was found corrupted and moved aside.")
 
     @group.command("list", epilog=EXIT_CODES)
-    def show(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
+    def listing(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
         """What was moved aside, why, and which batches were in it."""
         _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_quarantined(store, spec))
 
@@ -213,9 +218,11 @@ def _register_quarantine(app: typer.Typer) -> None:
     ) -> None:
         """Move an entry back to its place. Name the one collection that it belongs to."""
         _require_one(collection)
+        of_kind: NamedKind = "quarantined delta" if operations.entry_kind(kind) == "delta" else "quarantined snapshot"
         _change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.restore(store, spec, kind, name, force=force),
+            (of_kind, [name]),
         )  # fmt: skip
 
     @group.command(epilog=EXIT_CODES)
@@ -233,6 +240,7 @@ def _register_quarantine(app: typer.Typer) -> None:
         _change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.purge(store, spec, names or (), found_before=before),
+            ("entry", names or ()),
         )  # fmt: skip
 
 
@@ -297,27 +305,39 @@ def chosen(catalog: Catalog, collection: str) -> list[CollectionSpec]:
     return list(catalog) if collection in ("all", "both") else [catalog.get(collection)]
 
 
-def _look(environment: str | None, collection: str, as_json: bool, look: Look) -> None:
+def _look(environment: str | None, collection: str, as_json: bool, look: Look, named: Named | None = None) -> None:
     with _collections(environment, collection) as (store, specs, scratch):
+        if named:
+            require_named(store, specs, named)
         found = [look(store, spec, scratch) for spec in specs]
-    _show(found, as_json)
+    show(found, as_json)
     if any(one.count("corrupted") for one in found):
         raise typer.Exit(CORRUPTED)
     if any(one.count("unknown") for one in found):
         raise typer.Exit(UNKNOWN)
 
 
-def _change(environment: str | None, collection: str, dry_run: bool, yes: bool, as_json: bool, plan: Plan) -> None:
+def _change(
+    environment: str | None,
+    collection: str,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    plan: Plan,
+    named: Named | None = None,
+) -> None:
     with _collections(environment, collection) as (store, specs, scratch):
+        if named:
+            require_named(store, specs, named)
         plans = [plan(store, spec, scratch) for spec in specs]
         nothing = all(one.nothing for one in plans)
         # JSON is for scripts, which read one document: what would be done, or what was done.
         if dry_run or nothing or not (yes or as_json):
-            _show([Findings(one.collection, one.rows, one.warning) for one in plans], as_json)
+            show([Findings(one.collection, one.rows, one.warning) for one in plans], as_json)
         if not (dry_run or nothing):
             if not yes:
                 _confirm()
-            _show([one.execute() for one in plans if not one.nothing], as_json)
+            show([one.execute() for one in plans if not one.nothing], as_json)
         elif not as_json:
             typer.echo("Nothing is to be done." if nothing else "Dry run: nothing was done.")
     if any(one.unjudged for one in plans):
@@ -330,45 +350,6 @@ def _confirm() -> None:
     if not typer.confirm("Do this?"):
         typer.echo("Nothing was done.")
         raise typer.Exit(2)
-
-
-def _show(found: list[Findings], as_json: bool) -> None:
-    if as_json:
-        rows = [{"collection": one.collection, "summary": one.summary, "rows": list(one.rows)} for one in found]
-        typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    for one in found:
-        show_findings(console, one)
-
-
-def show_findings(console: Console, found: Findings) -> None:
-    """Print one collection's findings for people."""
-    console.print(f"[bold]{found.collection}[/]: {_plain(found.summary or 'nothing')}")
-    for row in found.rows:
-        console.print(_line(row))
-
-
-_HEADS = ("verdict", "action", "state")
-_STYLES = {"valid": "green", "corrupted": "bold red", "unknown": "yellow"}
-
-
-def _line(row: Row) -> str:
-    """A row for people: what about it, which, the facts; the reason on a line of its own."""
-    head = next((str(row[key]) for key in _HEADS if row.get(key)), "")
-    style = _STYLES.get(head, "cyan")
-    facts = [
-        size_in_words(value) if key == "bytes" and isinstance(value, int) else f"{key} {value}"
-        for key, value in row.items()
-        if key not in (*_HEADS, "kind", "name", "reason") and value not in (None, "")
-    ]
-    text = f"  [{style}]{head}[/] {_plain(row.get('kind'))} {_plain(row.get('name'))}".replace("  ", " ").rstrip()
-    text = f"  {text.strip()}" + (f"  [dim]{_plain(', '.join(facts))}[/]" if facts else "")
-    return text + (f"\n      {_plain(row['reason'])}" if row.get("reason") else "")
-
-
-def _plain(value: object) -> str:
-    return "" if value is None else str(value).replace("[", r"\[")
 
 
 def _level(text: str) -> Level:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import ConfigurationError
+from embedding_assets.pipeline.named import Named, NamedKind
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.prune import GRACE, KEEP
 from embedding_assets.vectorstore.verification import Level
@@ -40,6 +41,10 @@ class LookForm(dg.Config):
 
     collections: list[str] = Field(default=[], description=f"Which collections. Empty: all. {_PASTED}")
 
+    def named(self) -> Named | None:
+        """What must be there before anything is done."""
+        return None
+
 
 class VerifyForm(LookForm):
     """Options of `check` and `snapshots verify`."""
@@ -51,6 +56,9 @@ class VerifyDeltasForm(VerifyForm):
     """Options of `deltas verify`."""
 
     ids: list[str] = Field(default=[], description=f"Only these deltas. Empty: all. {_PASTED}")
+
+    def named(self) -> Named | None:
+        return "committed delta", pasted(self.ids)
 
 
 class UpkeepForm(LookForm):
@@ -88,11 +96,17 @@ class RollbackForm(UpkeepForm):
         "`collections`."
     )
 
+    def named(self) -> Named | None:
+        return "version", [self.version.strip()]
+
 
 class DeleteDeltasForm(UpkeepForm):
     """Options of `deltas delete`."""
 
     ids: list[str] = Field(description=f"The deltas to delete; their batches are pending again. {_PASTED}")
+
+    def named(self) -> Named | None:
+        return "delta", pasted(self.ids)
 
 
 class CleanDeltasForm(UpkeepForm):
@@ -112,6 +126,10 @@ class RestoreForm(UpkeepForm):
     name: str = Field(description="The entry, from upkeep_quarantine_list; name its one collection in `collections`.")
     force: bool = Field(default=False, description="Move it back although it is corrupted.")
 
+    def named(self) -> Named | None:
+        kind: NamedKind = "quarantined delta" if self.kind is KindOption.delta else "quarantined snapshot"
+        return kind, [self.name.strip()]
+
 
 class PurgeForm(UpkeepForm):
     """Options of `quarantine purge`."""
@@ -120,6 +138,9 @@ class PurgeForm(UpkeepForm):
     found_before: str = Field(
         default="", description="Only what was moved there before this ISO time, such as 2026-03-04T12:00."
     )
+
+    def named(self) -> Named | None:
+        return "entry", pasted(self.names)
 
 
 def pasted(texts: Sequence[str]) -> list[str]:

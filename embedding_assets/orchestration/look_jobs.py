@@ -16,6 +16,7 @@ from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.pipeline import upkeep
 from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.named import require_named
 from embedding_assets.pipeline.reports import current_report
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.store.objects import ObjectStore
@@ -96,6 +97,8 @@ def _job(
 ) -> dg.JobDefinition:
     def body(context: dg.OpExecutionContext, config: forms.LookForm) -> Iterator[dg.AssetObservation]:
         found = []
+        if (named := config.named()) is not None:
+            require_named(names.store_in(context).open(), chosen(catalog, config.collections), named)
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             for spec in chosen(catalog, config.collections):
                 found.append(look(names.store_in(context).open(), spec, config, Path(scratch)))

@@ -17,6 +17,7 @@ from embedding_assets.orchestration.look_jobs import told
 from embedding_assets.orchestration.names import Names
 from embedding_assets.pipeline import operations
 from embedding_assets.pipeline.findings import Findings, Planned
+from embedding_assets.pipeline.named import require_named
 from embedding_assets.store.objects import ObjectStore
 
 Plan = Callable[[ObjectStore, CollectionSpec, Any, str, Path], Planned]
@@ -99,6 +100,8 @@ def _job(
         store, specs = names.store_in(context), chosen(catalog, config.collections)
         if name in _OF_ONE_COLLECTION and len(specs) != 1:
             raise ConfigurationError("collections", "must name exactly one collection here", "For example: [lines].")
+        if (named := config.named()) is not None:
+            require_named(store.open(), specs, named)
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             for spec in specs:
                 planned = plan(store.open(), spec, config, context.run_id, Path(scratch))

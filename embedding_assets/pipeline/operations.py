@@ -15,7 +15,7 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import head, load_snapshot
 from embedding_assets.vectorstore.compact import compact, plan_compaction
 from embedding_assets.vectorstore.damage import Damage
-from embedding_assets.vectorstore.inventory import take_inventory
+from embedding_assets.vectorstore.inventory import StoredDelta, take_inventory
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import (
     EntryKind,
@@ -88,7 +88,10 @@ def rebuild_snapshot(store: ObjectStore, spec: CollectionSpec, *, run_id: str, s
 def delete_deltas(store: ObjectStore, spec: CollectionSpec, ids: Sequence[str], *, scratch: Path) -> Planned:
     """Delete deltas by id; their batches are pending again, and the next run polls them."""
     plan = plan_delete_deltas(store, spec.name, ids)
-    return _deletion(store, spec, plan, scratch, "their batches are pending again: the next run polls them")
+    batches = any(isinstance(one.folder, StoredDelta) for one in plan.deletions)
+    return _deletion(
+        store, spec, plan, scratch, "their batches are pending again: the next run polls them" if batches else ""
+    )
 
 
 def clean_deltas(
@@ -140,7 +143,7 @@ def _deletion(
 
 def restore(store: ObjectStore, spec: CollectionSpec, kind: str, name: str, *, force: bool) -> Planned:
     """Move an entry of the quarantine back to its place."""
-    plan = plan_restore(store, spec.name, _entry_kind(kind), name, force=force)
+    plan = plan_restore(store, spec.name, entry_kind(kind), name, force=force)
     rows: tuple[Row, ...] = (
         {"action": "move back", "name": name, "verdict": plan.verdict.kind, "reason": plan.verdict.reason},
     )
@@ -214,19 +217,33 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
         reason = "from what is good" if damaged or plan.due else "another program changed the current version's files"
         rows.append({"action": "compact", "name": spec.name, "reason": reason})
 
+    # What nobody could judge stays where it is; whoever repairs is told as clearly as whoever checks.
+    unjudged = [row for row in found.rows if row.get("verdict") == "unknown"]
+    left: list[Row] = [
+        {"action": "left", "name": row["name"], "reason": row["reason"], "remedy": row.get("remedy")}
+        for row in unjudged
+    ]
+    told = "; ".join(f"{row['name']} is left as it is: {row['reason']}. {row['remedy']}" for row in left)
+
     def execute() -> Findings:
         done: list[Row] = []
         damages = [Damage(*places[name], str(row["reason"])) for row in damaged for name in [str(row["name"])]]
         for one in (one for whole in damages for one in _narrowed(store, spec, whole, level, scratch)):
             verdict = Verdict("corrupted", one.reason)
-            moved = plan_quarantine(store, spec.name, one.kind, one.name, one.folder, verdict, run_id)
-            report = execute_quarantine(store, moved)
+            planned = plan_quarantine(store, spec.name, one.kind, one.name, one.folder, verdict, run_id)
+            report = execute_quarantine(store, planned)
             batches = ", ".join(report.batches) if report else ""
-            done.append({"action": "quarantined", "name": one.name, "reason": one.reason, "pending": batches})
+            action = "quarantined" if report else "gone"
+            done.append({"action": action, "name": one.name, "reason": one.reason, "pending": batches})
         compacted = _compacted(store, spec, run_id, scratch, every_delta=True)
-        return Findings(spec.name, (*done, *compacted.rows), compacted.summary)
+        # The compaction meets again what was moved just now, and tries again what was left.
+        moved = {row["name"] for row in done}
+        done += [row for row in compacted.rows if row["name"] not in moved]
+        named = {row["name"] for row in done}
+        done += [row for row in left if row["name"] not in named]
+        return Findings(spec.name, tuple(done), compacted.summary)
 
-    return Planned(spec.name, tuple(rows), execute)
+    return Planned(spec.name, tuple(rows), execute, told, len(unjudged))
 
 
 def _narrowed(store: ObjectStore, spec: CollectionSpec, whole: Damage, level: Level, scratch: Path) -> Sequence[Damage]:
@@ -254,16 +271,22 @@ def _compacted(
     every_delta: bool = False,
 ) -> Findings:
     done = compact(store, spec, run_id=run_id, scratch=scratch, rebuild=rebuild, every_delta=every_delta)
-    if done is None or done.manifest is None:
+    if done is None:
         return Findings(spec.name, (), "there is nothing to make a snapshot of")
-    rows: list[Row] = [{"action": "quarantined", "name": one.name, "reason": one.reason} for one in done.damages]
+    rows: list[Row] = [
+        {"action": "quarantined" if one.moved else "gone", "name": one.name, "reason": one.reason}
+        for one in done.damages
+    ]
     rows += [{"action": one.action, "name": one.folder, "reason": one.reason} for one in done.adoptions]
+    if done.manifest is None:
+        return Findings(spec.name, tuple(rows), "there is nothing to make a snapshot of")
     if done.merged:
         rows.append({"action": "committed", "name": done.manifest.id, "records": done.manifest.count})
     return Findings(spec.name, tuple(rows), f"snapshot {done.manifest.id} holds {done.manifest.count} records")
 
 
-def _entry_kind(kind: str) -> EntryKind:
+def entry_kind(kind: str) -> EntryKind:
+    """The kind of an entry of the quarantine."""
     if kind == "delta":
         return "delta"
     if kind == "snapshot":

@@ -159,6 +159,7 @@ def _verdict_row(one: Verification) -> Row:
         "day": one.folder.split("/")[2] if one.kind == "delta" else None,  # also where no manifest says so
         "verdict": one.verdict.kind,
         "reason": one.verdict.reason or one.verdict.remark,
+        "remedy": one.cause.remedy if one.cause else None,
         "level": one.level,
         "records": one.count,
         "bytes": one.bytes,

@@ -112,7 +112,8 @@ def _adopt(
             report = execute_quarantine(store, plan)
             return Adoption(folder.prefix, "quarantined", found.verdict.reason, report=report)
         if found.verdict.kind == "unknown":
-            return Adoption(folder.prefix, "left", found.verdict.reason)
+            remedy = f". {found.cause.remedy}" if found.cause else ""
+            return Adoption(folder.prefix, "left", f"{found.verdict.reason}{remedy}")
         if not found.count or found.examination is None or found.copy is None:
             return Adoption(folder.prefix, "left", "it holds no records")
         source = Source(found.copy, folder.name, collection=found.examination.collections[0])

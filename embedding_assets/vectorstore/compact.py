@@ -203,7 +203,7 @@ def compact(
         if ended.manifest is not None:
             return replace(ended, lost_races=lost, damages=made.damages, adoptions=made.adoptions, traffic=made.traffic)
         if not any(one.again for one in done) and not ended.lost_races:
-            return replace(made, lost_races=lost) if made.damages else None
+            return replace(made, lost_races=lost) if made.damages or made.adoptions else None
         lost += ended.lost_races
     raise CommitConflictError(
         f"snapshot of {spec.name}", f"{TRIES} other commits came first", "Theirs are whole; the next run goes on."

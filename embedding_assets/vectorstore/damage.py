@@ -28,6 +28,11 @@ class Damage:
     reason: str
     moved: bool = False
 
+    @property
+    def fate(self) -> str:
+        """What became of its files, for messages."""
+        return "it was moved to the quarantine" if self.moved else "none of its files was left to move aside"
+
     @classmethod
     def of(cls, manifest: Manifest, reason: str) -> Damage:
         """The damage of a database; a shard's name follows its version's."""

@@ -79,7 +79,7 @@ def _make(
     if found.damages:
         damages = move_aside(store, draft.collection, found.damages, draft.end, draft.run_id)
         for damage in damages:
-            log(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
+            log(f"{damage.kind} {damage.name} is corrupted ({damage.reason}); {damage.fate}")
         if len(damages) < len(found.damages):
             # What seemed damaged may just have been cleaned up.
             return _overtaken(shard, damages)

@@ -277,8 +277,9 @@ class _Check:
         if len(report.collections) != 1:
             raise UnreadableError(
                 self.result.subject,
-                f"holds the collections {report.collections}, not one",
-                "Move each collection to a folder of its own.",
+                f"holds {len(report.collections)} collections ({', '.join(report.collections)}) and not one",
+                "Copy the folder once for each of them, beside it; open each copy with chromadb.PersistentClient, call "
+                "delete_collection(name) for the others, remove this folder, and run `embedding-assets repair`.",
             )
         self._require_declared(self.spec.model, report.dimension or self.spec.dimensions, self.spec.distance)
 

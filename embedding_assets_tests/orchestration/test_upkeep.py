@@ -283,7 +283,10 @@ def test_repair_heals_a_damaged_delta_and_a_damaged_snapshot_and_is_in_the_linea
 def test_what_cannot_be_done_fails_the_run_and_says_why(complete: Deployment) -> None:
     before = contents(complete.cell.store)
     for name, config, word in (
-        ("snapshots_rollback", {"version": "0000000009-x", "dry_run": False}, "is not in the log"),
+        ("snapshots_rollback", {"version": "0000000009-x", "dry_run": False}, "0000000009-x: is not in"),
+        ("deltas_delete", {"ids": ["nosuch"], "dry_run": False}, "nosuch: is not in"),
+        ("deltas_verify", {"ids": ["nosuch"]}, "nosuch: is not in"),
+        ("quarantine_purge", {"names": ["nosuch"]}, "nosuch: is not in"),
         ("deltas_clean", {"created_before": "yesterday"}, "is no ISO time"),
         ("repair", {"collections": ["receipts"]}, "receipts"),
     ):

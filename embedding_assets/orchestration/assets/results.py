@@ -53,7 +53,7 @@ def build_batch_results(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             damages = heal_cell(objects, spec, day, run_id=context.run_id, scratch=Path(scratch))
         for damage in damages:
-            context.log.warning(f"delta {damage.name} is corrupted and was moved aside: {damage.reason}")
+            context.log.warning(f"delta {damage.name} is corrupted ({damage.reason}); {damage.fate}")
         client = names.api_in(context).client()
         results = land_cell(client, objects, spec, day, frozenset(pasted(config.batch_ids)))
         for row in results.batches:

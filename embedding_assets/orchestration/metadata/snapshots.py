@@ -39,7 +39,7 @@ def say_snapshot(
         watch: started when the compaction was.
     """
     for damage in done.damages if done else ():
-        warn(f"{damage.kind} {damage.name} is corrupted and was moved aside: {damage.reason}")
+        warn(f"{damage.kind} {damage.name} is corrupted ({damage.reason}); {damage.fate}")
     if done is None or done.manifest is None:
         return None, {"note": "there is no delta yet, hence nothing to compact"}
     report = say_report(store, spec, done, scratch, warn)
