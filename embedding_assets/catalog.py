@@ -94,7 +94,7 @@ class CollectionSpec(Strict):
     model: str = Field(min_length=1)
     dimensions: int = Field(ge=1, le=65_536)
     distance: Distance = "cosine"
-    documents: str | None = None
+    documents: str | None = Field(default=None, min_length=1)
     custom_id: str | None = None
     batch_requests: int = Field(default=MAX_BATCH_REQUESTS, ge=1, le=MAX_BATCH_REQUESTS)
     batch_bytes: int = Field(default=MAX_BATCH_BYTES, ge=100_000, le=MAX_BATCH_BYTES)

@@ -1,8 +1,9 @@
 """Reads the documents that a collection is made of.
 
-A source is JSON Lines, one `{"id": ..., "text": ..., "metadata": {...}}` a line: a file (`.jsonl`, `.jsonl.gz`), a
-folder of such files, a glob pattern, or an object or prefix of a store. One bad line never stops the others: it is
-rejected by name. A source that cannot be read at all is a DocumentError.
+A source is JSON Lines, one `{"id": ..., "text": ..., "metadata": {...}}` a line: a file (`.jsonl` or `.ndjson`, with or
+without `.gz`, in capitals or not), a folder of such files, a glob pattern, or an object or prefix of a store. One bad
+line never stops the others: it is rejected by name. A source that cannot be read at all is a DocumentError. What lies
+beside the files and is not read is named.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import glob
 import gzip
 import hashlib
 import json
+import os
 import tempfile
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 import pyarrow as pa
@@ -29,8 +31,10 @@ from embedding_assets.errors import DocumentError
 from embedding_assets.records import clean_id, clean_metadata, clean_text
 from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import open_store
+from embedding_assets.store.urls import path_in_url
 
-SUFFIXES = (".jsonl", ".jsonl.gz")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_ALL_SUFFIXES = " or ".join(SUFFIXES)
 DIGEST_BYTES = 16
 
 # OpenAI takes 8,192 tokens an input (reference of POST /v1/embeddings), and no token of cl100k_base is longer than 128
@@ -79,12 +83,14 @@ class Documents:
         refused: the bad records.
         repeated: how many lines said again what an earlier line said.
         sources: the files that were read.
+        passed_over: what lies beside them and was not read, each with the reason.
     """
 
     table: pa.Table
     refused: tuple[Refused, ...] = ()
     repeated: int = 0
     sources: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -131,65 +137,118 @@ def read_documents(source: str, day: str, s3: S3Settings | None = None) -> Docum
         StoreError: the store cannot be reached, or refuses.
     """
     reader = _Reader()
-    with _files(source.replace("{day}", day), s3) as files:
-        for name, path in files:
+    with _files(source.replace("{day}", day), s3) as found:
+        for name, path in found.files:
             reader.read(name, path)
-    return reader.finish()
+    return replace(reader.finish(), passed_over=tuple(found.passed_over))
+
+
+@dataclass
+class _Found:
+    """The files of a source as (name for messages, path); what lies beside them and is not read, with the reason."""
+
+    files: list[tuple[str, Path]] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+
+    def require_some(self, source: str, otherwise: str) -> _Found:
+        if not self.files:
+            said = "; ".join([otherwise, *self.passed_over[:3]])
+            raise NoDocumentsError(source, said, "Check `documents` of the collection.")
+        return self
+
+
+def _named_as_documents(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
 
 
 @contextmanager
-def _files(source: str, s3: S3Settings | None) -> Iterator[list[tuple[str, Path]]]:
-    """The files of a source as (name for messages, path); what lies in a store is there only within the context."""
-    parts = urlsplit(source)
-    if parts.scheme == "s3":
+def _files(source: str, s3: S3Settings | None) -> Iterator[_Found]:
+    """The files of a source; what lies in a store is there only within the context."""
+    scheme = urlsplit(source).scheme
+    if scheme == "s3":
         with tempfile.TemporaryDirectory(prefix="documents-") as folder:
             yield _fetch(source, Path(folder), s3)
-    elif parts.scheme == "file":
-        yield _local(unquote(parts.path), source)
+    elif scheme == "file":
+        yield _local(path_in_url(source), source)
+    elif "://" in source:
+        raise DocumentError(
+            source, f"is a URL that starts with {scheme}://", "Use a path, file:///a/folder or s3://bucket/prefix."
+        )
     else:
         yield _local(str(Path(source).expanduser()), source)
 
 
-def _local(pattern: str, source: str) -> list[tuple[str, Path]]:
+def _local(pattern: str, source: str) -> _Found:
     path = Path(pattern)
     try:
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES) and not p.name.startswith("."))
-        elif path.exists():
-            if not path.name.endswith(SUFFIXES):
-                raise DocumentError(
-                    source, f"is neither a folder nor {' or '.join(SUFFIXES)}", "Write it as JSON Lines."
-                )
-            found = [path]
-        else:
-            found = sorted(
-                p for p in map(Path, glob.glob(pattern, recursive=True)) if p.name.endswith(SUFFIXES) and p.is_file()
-            )
+            return _in_folder(path, source).require_some(source, f"has no {_ALL_SUFFIXES} file")
+        if path.exists():
+            if not path.is_file():
+                raise DocumentError(source, "is neither a file nor a folder", "Write it as JSON Lines.")
+            if not _named_as_documents(path.name):
+                raise DocumentError(source, f"is neither a folder nor {_ALL_SUFFIXES}", "Write it as JSON Lines.")
+            return _Found([(str(path), path)])
+        return _matching(pattern).require_some(source, "is not there")
     except OSError as error:
         raise DocumentError(source, f"cannot be read ({error.strerror})", "Check its permissions.") from error
-    if not found:
-        raise NoDocumentsError(
-            source,
-            f"has no {' or '.join(SUFFIXES)} file" if path.is_dir() else "is not there",
-            "Check `documents` of the collection.",
-        )
-    return [(str(p), p) for p in found]
 
 
-def _fetch(source: str, folder: Path, s3: S3Settings | None) -> list[tuple[str, Path]]:
+def _in_folder(folder: Path, source: str) -> _Found:
+    found = _Found()
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if path.is_dir():
+            # To read it unasked may pay for what nobody wanted.
+            if any(_named_as_documents(name) for _, _, names in os.walk(path) for name in names):
+                found.passed_over.append(
+                    f"{path} is a folder within the folder and is not read: write {source.rstrip('/')}/**/*.jsonl, or "
+                    "{day} in the place of its name"
+                )
+        else:
+            _sort(path, found)
+    return found
+
+
+def _matching(pattern: str) -> _Found:
+    found = _Found()
+    for path in sorted(map(Path, glob.glob(pattern, recursive=True))):
+        if not path.is_dir():
+            _sort(path, found)
+    return found
+
+
+def _sort(path: Path, found: _Found) -> None:
+    if not path.is_file():
+        found.passed_over.append(f"{path} is no file, or a link to nothing, and is not read")
+    elif not _named_as_documents(path.name):
+        found.passed_over.append(f"{path} is no {_ALL_SUFFIXES} file and is not read")
+    else:
+        found.files.append((str(path), path))
+
+
+def _fetch(source: str, folder: Path, s3: S3Settings | None) -> _Found:
     head, _, last = source.rstrip("/").rpartition("/")
-    named = last.endswith(SUFFIXES) or any(c in last for c in "*?[")
+    named = _named_as_documents(last) or any(c in last for c in "*?[")
     store = open_store(head if named else source.rstrip("/"), s3)
-    keys = [
-        item.key
-        for item in store.walk("")
-        if "/" not in item.key and item.key.endswith(SUFFIXES) and (not named or fnmatchcase(item.key, last))
+    url, found = store.url.rstrip("/"), _Found()
+    below: set[str] = set()
+    for item in store.walk(""):
+        if named and ("/" in item.key or not fnmatchcase(item.key, last)):
+            continue
+        if "/" in item.key:
+            below.update([item.key.partition("/")[0]] if _named_as_documents(item.key) else [])
+        elif not _named_as_documents(item.key):
+            found.passed_over.append(f"{url}/{item.key} is no {_ALL_SUFFIXES} object and is not read")
+        else:
+            found.files.append((f"{url}/{item.key}", folder / item.key))
+    found.passed_over += [
+        f"{url}/{name} is a prefix of its own and is not read: name it, or write {{day}} in its place"
+        for name in sorted(below)
     ]
-    if not keys:
-        raise NoDocumentsError(source, f"has no {' or '.join(SUFFIXES)} object", "Check `documents` of the collection.")
-    for key in keys:
-        store.download(key, folder / key)
-    return [(f"{store.url.rstrip('/')}/{key}", folder / key) for key in keys]
+    found.require_some(source, f"has no {_ALL_SUFFIXES} object")
+    for _, path in found.files:
+        store.download(path.name, path)
+    return found
 
 
 @dataclass
@@ -233,7 +292,7 @@ class _Reader:
     def read(self, name: str, path: Path) -> None:
         self._names.append(name)
         try:
-            with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
+            with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
                 for number, line in enumerate(cast("Iterable[bytes]", file), 1):
                     if line.strip():
                         self._take(number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)

@@ -60,6 +60,7 @@ class SubmissionPlan:
         refused: documents that cannot be asked.
         token_limited: the last turn met the limit of enqueued tokens; nothing is created while batches are under way.
         documents_note: why no documents were read; empty where they were.
+        passed_over: what lies beside the documents and was not read, each with the reason.
     """
 
     collection: str
@@ -71,6 +72,7 @@ class SubmissionPlan:
     refused: tuple[Refused, ...] = ()
     token_limited: bool = False
     documents_note: str = ""
+    passed_over: tuple[str, ...] = ()
 
 
 def documents_for(
@@ -146,6 +148,7 @@ def plan_submission(
         refused,
         any(r.token_limited and r.asked.request.request_id in waiting for r in standing.requests),
         documents_note,
+        documents.passed_over if documents else (),
     )
 
 

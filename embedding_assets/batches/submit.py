@@ -74,6 +74,7 @@ class Submission:
         asked_before: documents that needed no asking.
         refused: documents that cannot be asked, by name.
         note: why no documents were read, or why nothing more is submitted for now.
+        passed_over: what lies beside the documents and was not read, each with the reason.
     """
 
     collection: str
@@ -82,6 +83,7 @@ class Submission:
     asked_before: int = 0
     refused: tuple[Refused, ...] = ()
     note: str = ""
+    passed_over: tuple[str, ...] = ()
 
     def count(self, *actions: Action) -> int:
         """How many records are in requests about which one of these was done."""
@@ -147,7 +149,7 @@ def execute_submission(
             rows = [sender.finish(request) for request in plan.unfinished]
             rows += [sender.submit(planned, plan.day) for planned in (*plan.again, *plan.new)]
             note = sender.held or note
-    return Submission(spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note)
+    return Submission(spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note, plan.passed_over)
 
 
 def _since(unfinished: Iterable[Request]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from embedding_assets.batches.documents import (
     read_documents,
 )
 from embedding_assets.errors import DocumentError
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets_tests.s3_server import S3Server
 
 DAY = "2026-03-01"
 GOOD = b'{"id": "good", "text": "a text", "metadata": {"n": 1}}'
@@ -85,6 +88,71 @@ def test_documents_are_read_wherever_they_are(tmp_path: Path, kind: str) -> None
     assert read.table.select(["id", "document", "metadata"]).to_pylist() == [
         {"id": "good", "document": "a text", "metadata": '{"n":1}'}
     ]
+
+
+NAMES = ["a.jsonl", "a.JSONL", "a.ndjson", "a.Ndjson", "a.jsonl.gz", "a.JSONL.GZ", "a.ndjson.gz", "day #1?.jsonl"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_json_lines_are_read_under_each_of_their_names(tmp_path: Path, name: str) -> None:
+    content = gzip.compress(GOOD) if name.lower().endswith("gz") else GOOD
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "link").symlink_to(tmp_path)
+    sources = [tmp_path, tmp_path / name, tmp_path / "link", tmp_path / "a*" if name[0] == "a" else tmp_path / "day*"]
+    for source in (str(tmp_path), *map(str, sources), tmp_path.as_uri(), (tmp_path / name).as_uri()):
+        read = read_documents(source, DAY)
+        assert (len(read), read.refused) == (1, ())
+
+
+def test_a_question_mark_in_a_file_url_is_part_of_the_pattern(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"day-{number}.jsonl").write_bytes(GOOD.replace(b"good", str(number).encode()))
+    assert len(read_documents(f"file://{tmp_path}/day-?.jsonl", DAY)) == 3
+
+
+def plant_others(folder: Path) -> set[str]:
+    """Beside documents, what is not read; the words by which each is named."""
+    (folder / DAY / "deep").mkdir(parents=True)
+    (folder / DAY / "deep" / "a.jsonl").write_bytes(GOOD)
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "a.png").write_bytes(b"")
+    (folder / ".hidden.jsonl").write_bytes(b"")
+    (folder / "data.json").write_bytes(b"[]")
+    (folder / "data.csv").write_bytes(b"")
+    (folder / "lost.jsonl").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / "pipe.jsonl")
+    return {DAY, "data.json", "data.csv", "lost.jsonl", "pipe.jsonl"}
+
+
+def test_what_lies_beside_documents_and_is_not_read_is_named(tmp_path: Path) -> None:
+    others = plant_others(tmp_path)
+    (tmp_path / "a.jsonl").write_bytes(GOOD)
+    read = read_documents(str(tmp_path), DAY)
+    assert (len(read), read.sources) == (1, (str(tmp_path / "a.jsonl"),))
+    assert {line.split(" is ")[0].removeprefix(f"{tmp_path}/") for line in read.passed_over} == others
+    (told,) = (line for line in read.passed_over if DAY in line)
+    assert f"write {tmp_path}/**/*.jsonl, or {{day}}" in told
+    assert len(read_documents(f"{tmp_path}/**/*.jsonl", DAY).sources) == 2
+    assert len(read_documents(f"{tmp_path}/{{day}}/deep", DAY)) == 1
+
+
+def test_where_nothing_is_read_what_is_there_is_named(tmp_path: Path) -> None:
+    plant_others(tmp_path)
+    with pytest.raises(NoDocumentsError, match=rf"has no \.jsonl .*{DAY} is a folder within the folder"):
+        read_documents(str(tmp_path), DAY)
+    with pytest.raises(DocumentError, match="neither a file nor a folder"):
+        read_documents(str(tmp_path / "pipe.jsonl"), DAY)
+    with pytest.raises(DocumentError, match="https://"):
+        read_documents("https://host/a.jsonl", DAY)
+
+
+@pytest.mark.s3
+def test_what_lies_beside_documents_on_s3_is_named_too(s3: S3Server, s3_store: ObjectStore) -> None:
+    for key in ("a.JSONL", "b.ndjson", "c.csv", f"{DAY}/a.jsonl", "pictures/a.png"):
+        s3_store.put_new(key, GOOD)
+    read = read_documents(s3_store.url, DAY, s3.writer)
+    assert (len(read), read.repeated, len(read.passed_over)) == (1, 1, 2)
+    assert [word for word in ("c.csv", DAY) if word not in " ".join(read.passed_over)] == []
 
 
 @pytest.mark.parametrize("source", ["nothing", "nothing/*.jsonl", "empty", "{day}.jsonl", "empty/"])

@@ -44,6 +44,8 @@ def build_embedding_requests(catalog: Catalog, names: Names) -> dg.AssetsDefinit
         sent = submit_cell(client, objects, spec, day, store.s3_settings())
         if sent.note:
             context.log.info(sent.note)
+        for one in sent.passed_over:
+            context.log.warning(one)
         new = [row.batch_id for row in sent.rows if row.action in ("submitted", "adopted") and row.batch_id]
         return dg.MaterializeResult(
             data_version=data_version(names_of_requests(objects, collection, day)),

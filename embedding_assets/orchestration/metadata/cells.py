@@ -17,6 +17,8 @@ from embedding_assets.pipeline.cells import CellDeltas
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.damage import Damage
 
+_NAMED = 20
+
 
 def say_submitted(sent: Submission, found: Discovery, api_url: str) -> Metadata:
     """Of `embedding_requests`."""
@@ -46,6 +48,7 @@ def say_submitted(sent: Submission, found: Discovery, api_url: str) -> Metadata:
             [{"document": refused.name, "reason": refused.reason} for refused in sent.refused],
             {"document": "string", "reason": "string"},
         ),
+        **({"not_read": list(sent.passed_over[:_NAMED])} if sent.passed_over else {}),
         **batch_links(api_url, [row.batch_id for row in sent.rows if row.batch_id]),
     }
 
