@@ -31,6 +31,10 @@ class DocumentError(EmbeddingAssetsError):
     """A source of documents cannot be read as documents."""
 
 
+class LocalDiskError(EmbeddingAssetsError):
+    """A file or folder of this machine cannot be read or written."""
+
+
 class StoreError(EmbeddingAssetsError):
     """The object store could not do what was asked; says nothing about the objects in it."""
 

@@ -110,12 +110,11 @@ def load_settings(
             f"is not set for environment {name!r}",
             f"Set it to file:///a/folder or s3://bucket/prefix, in the environment, in .env.{name} or in .env.",
         )
-    cache = merged.get("EMBEDDING_ASSETS_CACHE")
     return Settings(
         environment=name,
         store_url=store_url,
-        collections_file=Path(merged.get("EMBEDDING_ASSETS_COLLECTIONS") or DEFAULT_COLLECTIONS).expanduser(),
-        cache_folder=Path(cache).expanduser() if cache else _user_cache(merged),
+        collections_file=_path("EMBEDDING_ASSETS_COLLECTIONS", merged, DEFAULT_COLLECTIONS),
+        cache_folder=_path("EMBEDDING_ASSETS_CACHE", merged, _user_cache(merged)),
         s3=S3Settings(
             region_name=merged.get("AWS_REGION") or merged.get("AWS_DEFAULT_REGION"),
             endpoint_url=merged.get("AWS_ENDPOINT_URL_S3") or merged.get("AWS_ENDPOINT_URL"),
@@ -160,9 +159,25 @@ def _per_hour(environ: Mapping[str, str]) -> int | None:
 
 
 def _read(path: Path) -> dict[str, str]:
-    return {key: value for key, value in dotenv_values(path).items() if value is not None} if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return {key: value for key, value in dotenv_values(path).items() if value is not None}
+    except OSError as error:
+        raise ConfigurationError(str(path), f"cannot be read ({error.strerror})", "Check its permissions.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(str(path), f"is not UTF-8 (byte {error.start})", "Save it as UTF-8.") from None
 
 
 def _user_cache(environ: Mapping[str, str]) -> Path:
     home = environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "embedding_assets"
+    return (Path(home) if home else Path("~/.cache")) / "embedding_assets"
+
+
+def _path(variable: str, environ: Mapping[str, str], default: Path) -> Path:
+    path = environ.get(variable)
+    try:
+        return (Path(path) if path else default).expanduser()
+    except RuntimeError:  # a user without a home, or one that is not there
+        why = f"is {path!r}, and there is no such home" if path else "is not set, and this user has no home folder"
+        raise ConfigurationError(variable, why, "Set it to an absolute path that this user can write.") from None

@@ -93,6 +93,8 @@ class EmbeddingApi:
             raise ConfigurationError(
                 "OPENAI_API_KEY", "is not set", "Set it in the environment or in an .env file."
             ) from None
+        except Exception:  # the URL is not repeated: it may hold a password
+            raise ConfigurationError("OPENAI_BASE_URL", "is no URL", "Write it as https://host/v1.") from None
         self._retries = retries
         self.url = str(self._client.base_url)
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from embedding_assets.errors import EmbeddingAssetsError
+from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError, LocalDiskError
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed, the message names the object, the reason and the remedy; 2 wrong usage;
@@ -30,14 +30,37 @@ app = typer.Typer(
 def main() -> NoReturn:
     """Run the command line."""
     _register()
+    odd = next((word for word in sys.argv[1:] if _is_odd(word)), None)
+    if odd is not None:
+        _fail(ConfigurationError(f"argument {odd!a}", "is not UTF-8", "Type it again."), code=2)
     try:
         app()
     except EmbeddingAssetsError as error:
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"[bold red]error:[/] {_plain(error.subject)}: {_plain(error.reason)}")
-        console.print(f"  {_plain(error.remedy)}")
-        sys.exit(_TRY_AGAIN if error.recoverable else 1)
+        _fail(error)
+    except OSError as error:  # of this machine: the store's and the API's have errors of their own
+        _fail(
+            LocalDiskError(
+                str(error.filename or "this machine"),
+                f"cannot be read or written ({error.strerror or error})",
+                "Check its permissions, the free space of its disk, and TMPDIR.",
+            )
+        )
     sys.exit(0)
+
+
+def _is_odd(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # bytes that Python could not decode
+        return True
+    return False
+
+
+def _fail(error: EmbeddingAssetsError, code: int | None = None) -> NoReturn:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]error:[/] {_plain(error.subject)}: {_plain(error.reason)}")
+    console.print(f"  {_plain(error.remedy)}")
+    sys.exit(code or (_TRY_AGAIN if error.recoverable else 1))
 
 
 @lru_cache

@@ -20,7 +20,7 @@ from embedding_assets.pipeline import operations, upkeep
 from embedding_assets.pipeline.findings import Findings, Planned
 from embedding_assets.pipeline.named import Named, NamedKind, require_named
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.prune import GRACE, KEEP
+from embedding_assets.vectorstore.prune import GRACE, KEEP, LONGEST_GRACE
 from embedding_assets.vectorstore.verification import Level
 
 CORRUPTED, UNKNOWN = 3, 4
@@ -279,7 +279,10 @@ def _register_whole(app: typer.Typer) -> None:
     def prune(
         keep: Annotated[int, typer.Option(min=1, help="So many of the newest versions stay.")] = KEEP,
         grace_hours: Annotated[
-            float, typer.Option(min=0, help="Nothing unfinished that is younger is touched: its writer may be at it.")
+            float,
+            typer.Option(
+                min=0, max=LONGEST_GRACE, help="Nothing unfinished that is younger is touched: its writer may be at it."
+            ),
         ] = GRACE.total_seconds() / 3600,
         collection: CollectionOption = "all",
         dry_run: DryRun = False,

@@ -13,7 +13,7 @@ from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.pipeline.named import Named, NamedKind
 from embedding_assets.store import layout
-from embedding_assets.vectorstore.prune import GRACE, KEEP
+from embedding_assets.vectorstore.prune import GRACE, KEEP, LONGEST_GRACE
 from embedding_assets.vectorstore.verification import Level
 
 
@@ -78,7 +78,10 @@ class PruneForm(UpkeepForm):
 
     keep: int = Field(default=KEEP, ge=1, description="So many of the newest versions stay.")
     grace_hours: float = Field(
-        default=GRACE.total_seconds() / 3600, ge=0, description="What is unfinished and younger stays."
+        default=GRACE.total_seconds() / 3600,
+        ge=0,
+        le=LONGEST_GRACE,
+        description="What is unfinished and younger stays.",
     )
 
 

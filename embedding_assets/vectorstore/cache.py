@@ -10,7 +10,8 @@ import warnings
 from pathlib import Path
 
 from embedding_assets.chroma.spec import database_files
-from embedding_assets.errors import CorruptedError
+from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
+from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
@@ -94,7 +95,18 @@ class Cache:
 
         Raises:
             CorruptedError: a file is missing in the store or another.
+            ConfigurationError: the cache cannot be written.
         """
+        try:
+            target = self._fetch(store, manifest)
+        except OSError as error:
+            raise _unwritable(self._home, error.strerror or str(error)) from None
+        for sqlite in (target / part.shard / SQLITE_FILE for part in manifest.databases):
+            if sqlite.exists() and not os.access(sqlite, os.W_OK):
+                raise _unwritable(target, "chromadb writes to what it opens")
+        return target
+
+    def _fetch(self, store: ObjectStore, manifest: Manifest) -> Path:
         target = self._home / manifest.id
         if target.is_dir():
             return target
@@ -111,6 +123,14 @@ class Cache:
             shutil.rmtree(unfinished, ignore_errors=True)
         _drop_old(self._home, _KEPT_VERSIONS)
         return target
+
+
+def _unwritable(folder: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"cache {folder}",
+        f"cannot be written ({why})",
+        "Set EMBEDDING_ASSETS_CACHE to a folder that this user can write, on a disk with room for two snapshots.",
+    )
 
 
 def _drop_old(home: Path, keep: int) -> None:

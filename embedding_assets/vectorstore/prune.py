@@ -18,6 +18,7 @@ from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, take
 from embedding_assets.vectorstore.quarantine import delete_database
 
 GRACE = timedelta(hours=24)
+LONGEST_GRACE = 24 * 365 * 10  # hours
 KEEP = 5
 _HELD = "a snapshot holds its delta"
 
