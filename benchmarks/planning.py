@@ -89,12 +89,12 @@ def main() -> None:
                 for known in arguments.known:
                     store = make()
                     size = fill(store, known, arguments.waiting)
-                    plan = measured(lambda: plan_compaction(store, SPEC.name))  # noqa: B023  (used at once)
-                    every = measured(lambda: plan_compaction(store, SPEC.name, every_delta=True))  # noqa: B023
+                    plan = measured(lambda: plan_compaction(store, SPEC))  # noqa: B023  (used at once)
+                    every = measured(lambda: plan_compaction(store, SPEC, every_delta=True))  # noqa: B023
                     status = measured(lambda: collection_status(store, SPEC))  # noqa: B023
-                    planned = plan_compaction(store, SPEC.name)
+                    planned = plan_compaction(store, SPEC)
                     assert len(planned.missing) == arguments.waiting
-                    assert planned.missing == plan_compaction(store, SPEC.name, every_delta=True).missing
+                    assert planned.missing == plan_compaction(store, SPEC, every_delta=True).missing
                     looks = f"{plan} | {every} | {status}"
                     print(f"| {kind} | {known:,} | {arguments.waiting} | {looks} | {size / 1000:.0f} kB |", flush=True)
 

@@ -20,6 +20,7 @@ from embedding_assets.batches.results import CellResults
 from embedding_assets.batches.submit import Submission
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.pipeline.cells import CellDeltas, build_cell_deltas, land_cell, submit_cell
+from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.pipeline.pending import CellToRun, cells_to_run
 from embedding_assets.pipeline.proofs import SnapshotProof, prove_snapshot
 from embedding_assets.reading import Collection
@@ -120,7 +121,7 @@ class Cell:
 
     def books(self) -> CellBalance:
         """The cell's balance, which is right at every moment."""
-        books = balance(self.store, self.spec, self.day)
+        books = balance(self.store, as_held(self.store, self.spec), self.day)
         assert books.balanced, books
         return books
 

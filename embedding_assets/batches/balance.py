@@ -30,7 +30,12 @@ class Rejected:
 
 @dataclass(frozen=True)
 class BatchBalance:
-    """One request of a cell and what came back for it; `age` in seconds since its batch was created."""
+    """One request of a cell and what came back for it.
+
+    Attributes:
+        age: seconds since its batch was created.
+        aside: whether it is set aside: it asked for vectors of another kind than the collection's.
+    """
 
     request_id: str
     batch_id: str
@@ -43,6 +48,7 @@ class BatchBalance:
     missing: int
     age: int
     reason: str = ""
+    aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,11 @@ class CellBalance:
     def pending(self) -> int:
         """Records that are asked and not settled."""
         return self.unsent + self.in_flight + self.again
+
+    @property
+    def aside(self) -> list[str]:
+        """Its batches, or requests without one, that are set aside."""
+        return [row.batch_id or row.request_id for row in self.batches if row.aside]
 
     @property
     def balanced(self) -> bool:
@@ -137,11 +148,12 @@ def _row(one: RequestStanding) -> BatchBalance:
         batch.batch_id if batch else "",
         request.attempt,
         request.foreign,
-        landing.status if landing else ("in flight" if batch else "unsent"),
+        "set aside" if one.aside else landing.status if landing else ("in flight" if batch else "unsent"),
         request.count,
         len(one.accepted),
         len(one.rejected),
         request.count - len(one.accepted) - len(one.rejected) if landing else 0,
         max(0, int(layout.now().timestamp()) - batch.created_at) if batch else 0,
-        one.complaint or (landing.problem if landing else ""),
+        one.complaint or one.aside or (landing.problem if landing else ""),
+        bool(one.aside),
     )

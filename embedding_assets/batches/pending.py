@@ -16,6 +16,7 @@ from embedding_assets.batches.cell_names import CellNames, read_names
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi, goes_back
 from embedding_assets.batches.discover import undiscovered
 from embedding_assets.batches.files import in_parallel
+from embedding_assets.batches.kinds import others_among
 from embedding_assets.batches.position import Budget, Cell, Position
 from embedding_assets.batches.requests import foreign_request_id, latest_content
 from embedding_assets.batches.standing import read_standing
@@ -248,7 +249,9 @@ class _Look:
             again, sure = self._again(names, counts)
             if not sure:
                 left.append(cell)
-            one = PendingCell(*cell, tuple(sorted(finished.get(cell, ()))), names.unsent, again)
+            # An intent of another kind is never sent; its records are among those that are asked again.
+            unsent = tuple(i for i in names.unsent if i not in self._others(names, names.unsent))
+            one = PendingCell(*cell, tuple(sorted(finished.get(cell, ()))), unsent, again)
             if one.finished or one.unsent or one.again:
                 found.append(one)
             opened.pop(key, None)
@@ -276,11 +279,11 @@ class _Look:
     def _again(self, names: CellNames, counts: dict[str, tuple[str, int, float]]) -> tuple[int, bool]:
         """How many records are to be asked again; and whether that is sure, or there was no time to count."""
         key = _key((names.collection, names.day))
-        if not names.leaves_over:
+        if not names.asked:
             counts.pop(key, None)
             return 0, True
         spec, now = self.catalog.get(names.collection), time.time()
-        state = f"{names.state} {spec.attempts}"
+        state = f"{names.state} {spec.attempts} {spec.model} {spec.dimensions}"
         before = counts.get(key)
         # Where nothing was to be asked again, nothing is as long as nothing was asked or landed.
         if before is not None and before[0] == state and (not before[1] or 0 <= now - before[2] < _COUNTED_SECONDS):
@@ -288,11 +291,18 @@ class _Look:
         if self.counted and self.budget.time_is_up:
             return 0, False
         self.counted = True
+        if not names.leaves_over and not self._others(names, names.asked):
+            counts[key] = (state, 0, now)
+            return 0, True
         newest = partial(latest_content, self.store, spec.name, since=names.day)
         standing = read_standing(self.store, spec, names.day, lambda: newest().digests)
         count = sum(place.kind == "again" for place in standing.places.values())
         counts[key] = (state, count, now)
         return count, True
+
+    def _others(self, names: CellNames, requests: Iterable[str]) -> frozenset[str]:
+        """Which of a cell's requests are of another kind than the collection's; each is read once."""
+        return others_among(self.store, self.catalog.get(names.collection), names.day, requests)
 
 
 def _request_id(batch: ApiBatch) -> str:

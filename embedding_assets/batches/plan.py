@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from embedding_assets.batches.batch_file import cut, line_sizes
 from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
+from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.requests import (
     Latest,
     Request,
@@ -53,7 +54,8 @@ class SubmissionPlan:
     """What a submission would do.
 
     Attributes:
-        unfinished: intents without a batch: it is looked for, and created if it is not there.
+        unfinished: intents without a batch: it is looked for, and created if it is not there. Those of another model
+            or dimension than the collection's are not among them: their records are asked again instead.
         again: what is asked again, a request for each one that left something over.
         new: what is asked for the first time.
         asked_before: documents that need no asking.
@@ -141,7 +143,7 @@ def plan_submission(
     return SubmissionPlan(
         spec.name,
         day,
-        tuple(a.request for a in cell if a.batch is None),
+        tuple(a.request for a in cell if a.batch is None and fits(a.request, spec)),
         again,
         new,
         asked_before,

@@ -19,6 +19,7 @@ from typing import Literal
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import PAGE, ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
+from embedding_assets.batches.kinds import as_asked
 from embedding_assets.batches.landing import LOST, LOST_CODE, Landing, all_landings, commit, holds, write_files
 from embedding_assets.batches.landing_files import Landed, land_lines, requested_documents
 from embedding_assets.batches.lines import pieces_of
@@ -216,7 +217,7 @@ class _Poller:
 
             def land(*output: tuple[str, Iterable[bytes]]) -> Landed:
                 sources = dict([*output, *((path.stem, pieces_of(path)) for path in errors)])
-                return land_lines(self.spec, requested, sources, folder / "landing")
+                return land_lines(as_asked(item.request, self.spec), requested, sources, folder / "landing")
 
             try:
                 # Read as it comes: it need not lie on a disk first.
@@ -252,7 +253,7 @@ class _Poller:
         folder = self.folder / f"{item.request.request_id}-lost"
         try:
             requested = requested_documents(asked_documents(self.store, item.request, folder))
-            landed = land_lines(self.spec, requested, {}, folder)
+            landed = land_lines(as_asked(item.request, self.spec), requested, {}, folder)
             reason = f"{why}, and no landing of it is whole"
             landed.rejected.update({i: Answer(i, None, LOST_CODE, reason, True) for i in requested})
             landed.write_lists()
@@ -287,8 +288,8 @@ class _Poller:
             batch_id=sent.batch_id,
             created_at=sent.created_at,
             status=status,
-            model=self.spec.model,
-            dimensions=self.spec.dimensions,
+            model=request.model,
+            dimensions=request.dimensions,
             requested=len(landed.requested),
             accepted=len(landed.accepted),
             rejected=len(landed.rejected),

@@ -13,6 +13,7 @@ from typing import Literal
 import pyarrow as pa
 
 from embedding_assets.batches.files import in_parallel, read_parquet
+from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import LOST_CODE, Landing, all_landings
 from embedding_assets.batches.requests import Asked, asked_ids, read_requests
 from embedding_assets.catalog import CollectionSpec
@@ -20,10 +21,11 @@ from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectStore
 
 LIMITED_CODE = "token_limit_exceeded"
+OTHER_KIND_CODE = "other_kind"
 Kind = Literal["accepted", "rejected", "unsent", "in_flight", "again", "unaccounted"]
 
 # Nobody's fault: such a turn does not count as one of the collection's `attempts`.
-_FREE = frozenset({LOST_CODE, LIMITED_CODE})
+_FREE = frozenset({LOST_CODE, LIMITED_CODE, OTHER_KIND_CODE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class RequestStanding:
     accepted: frozenset[str] = frozenset()
     rejected: Mapping[str, tuple[str, str, bool]] = field(default_factory=dict)
     complaint: str = ""  # why the landing's own counts are not believed
+    aside: str = ""  # why it is set aside: it asked for vectors of another kind than the collection's
 
     @property
     def token_limited(self) -> bool:
@@ -100,6 +103,8 @@ def read_standing(
 
     def load(item: Asked) -> RequestStanding:
         ids = asked_ids(store, item.request)
+        if not fits(item.request, spec):
+            return RequestStanding(item, None, ids, aside=f"set aside: it {why_aside(item.request, spec)}")
         for landing in landings.get(item.batch.batch_id, []) if item.batch else []:
             try:
                 return _with_landing(store, item, landing, ids)
@@ -110,7 +115,11 @@ def read_standing(
     standings = tuple(in_parallel(load, asked))
     places: dict[bytes, Place] = {}
     for one in standings:
-        _count_in(one, places)
+        if not one.aside:
+            _count_in(one, places)
+    for one in reversed(standings):
+        if one.aside:
+            _count_aside(one, places)
     _settle(spec, places, latest)
     return CellStanding(standings, places)
 
@@ -149,6 +158,15 @@ def _count_in(one: RequestStanding, places: dict[bytes, Place]) -> None:
         kind, reason, code = _outcome(one, record_id)
         counts = kind == "again" and code not in _FREE
         places[digest] = Place(record_id, kind, request_id, reason, code, failures + counts)
+
+
+def _count_aside(one: RequestStanding, places: dict[bytes, Place]) -> None:
+    """Records that only requests of another kind asked for are asked again, under what the collection holds."""
+    request = one.asked.request
+    # Nobody buys again, unasked, what another program asked for.
+    kind: Kind = "rejected" if request.foreign else "again"
+    for record_id, digest in zip(one.ids.column("id").to_pylist(), one.ids.column("digest").to_pylist(), strict=True):
+        places.setdefault(digest, Place(record_id, kind, request.request_id, one.aside, OTHER_KIND_CODE))
 
 
 def _outcome(one: RequestStanding, record_id: str) -> tuple[Kind, str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import Landing, fetch_landing, newest_landings
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.batches.results import CellResults, poll
@@ -16,16 +17,19 @@ from embedding_assets.batches.submit import Submission, submit
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import warm_up
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
+from embedding_assets.pipeline.kinds import as_held, require_declared
 from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.delta import (
     DeltaFailedError,
+    DeltaRef,
     LandedBatch,
     build_delta,
     group_batches,
     list_deltas,
     readable_deltas,
 )
+from embedding_assets.vectorstore.kinds import SetAside
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import at_once, one_ahead
 
@@ -35,7 +39,14 @@ Log = Callable[[str], None]
 def submit_cell(
     api: EmbeddingApi, store: ObjectStore, spec: CollectionSpec, day: str, s3: S3Settings | None = None
 ) -> Submission:
-    """Ask for what the cell has not asked for yet: new documents, unfinished requests, what partial batches left."""
+    """Ask for what the cell has not asked for yet: new documents, unfinished requests, what partial batches left.
+
+    Raises:
+        ConfigurationError: model, dimension or distance are declared otherwise than the collection holds; nothing was
+            asked.
+        Others as `submit`.
+    """
+    require_declared(store, spec)
     return submit(api, store, spec, day, s3=s3)
 
 
@@ -53,8 +64,11 @@ def land_cell(
             f"has no batches {', '.join(sorted(unknown))}",
             "Choose the partition of the day they were submitted on, or leave `batch_ids` empty.",
         )
+    held = as_held(store, spec)
     deltas = readable_deltas(store, list_deltas(store, spec.name, day))
-    return poll(api, store, spec, day, skip={entry.batch_id for d in deltas for entry in d.batches}, only=forced)
+    # Where only the distance is another, the delta is built again from what has landed: that has to be whole.
+    done = [d for d in deltas if d.vectors == held.vectors or d.distance == held.distance]
+    return poll(api, store, held, day, skip={entry.batch_id for d in done for entry in d.batches}, only=forced)
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class CellDeltas:
     Attributes:
         built: the new deltas.
         before: those that were there and can be read.
+        aside: those and the landings that are set aside, being of another kind than the collection's, in words.
         damaged: landings that were not whole, with the reason; their batches are polled again by the next run.
         failed: groups of batches that could not be built, with the reason; they stay pending.
     """
@@ -72,6 +87,7 @@ class CellDeltas:
     before: tuple[Manifest, ...]
     damaged: dict[str, str]
     failed: tuple[str, ...]
+    aside: tuple[str, ...] = ()
 
 
 def build_cell_deltas(
@@ -88,8 +104,19 @@ def build_cell_deltas(
     Raises:
         DeltaFailedError: nothing at all could be built; where some could, the rest is in `failed`.
     """
-    before = readable_deltas(store, list_deltas(store, spec.name, day))
-    waiting = landings_without_delta(newest_landings(store, spec.name, day), before)
+    spec = as_held(store, spec)
+    every = readable_deltas(store, list_deltas(store, spec.name, day))
+    before = [delta for delta in every if delta.vectors == spec.vectors]
+    landings = newest_landings(store, spec.name, day)
+    waiting = landings_without_delta(landings, every, spec)
+    aside = [str(SetAside(DeltaRef(d.id, day, spec.name), d.vectors, spec.vectors)) for d in every if d not in before]
+    aside += [
+        f"batch {one.batch_id} is set aside: it {why_aside(one, spec)}"
+        for one in landings
+        if one.accepted and not fits(one, spec)
+    ]
+    for said in aside:
+        log(said)
     waiting.sort(key=lambda landing: (landing.created_at, landing.batch_id))
     built: list[Manifest] = []
     damaged: dict[str, str] = {}
@@ -115,13 +142,15 @@ def build_cell_deltas(
                 shutil.rmtree(folder)
     if failed and not built:
         raise failed[0]
-    return CellDeltas(tuple(built), tuple(before), damaged, tuple(str(error) for error in failed))
+    return CellDeltas(tuple(built), tuple(before), damaged, tuple(str(error) for error in failed), tuple(aside))
 
 
-def landings_without_delta(landings: list[Landing], deltas: list[Manifest]) -> list[Landing]:
-    """The landings with records that no delta holds."""
-    held = {(entry.batch_id, entry.landing_id) for delta in deltas for entry in delta.batches}
-    return [landing for landing in landings if landing.accepted and (landing.batch_id, landing.landing_id) not in held]
+def landings_without_delta(landings: list[Landing], deltas: list[Manifest], spec: CollectionSpec) -> list[Landing]:
+    """The landings with records of the collection's kind that no delta of its kind holds."""
+    alike = [delta for delta in deltas if delta.vectors == spec.vectors]
+    held = {(entry.batch_id, entry.landing_id) for delta in alike for entry in delta.batches}
+    waiting = [landing for landing in landings if landing.accepted and fits(landing, spec)]
+    return [landing for landing in waiting if (landing.batch_id, landing.landing_id) not in held]
 
 
 def _fetch(store: ObjectStore, landings: list[Landing], folder: Path, damaged: dict[str, str]) -> list[LandedBatch]:

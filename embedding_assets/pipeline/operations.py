@@ -9,6 +9,7 @@ from pathlib import Path
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.pipeline.findings import Findings, Planned, Row
+from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -16,6 +17,7 @@ from embedding_assets.vectorstore.commit import head, load_snapshot
 from embedding_assets.vectorstore.compact import compact, plan_compaction
 from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.inventory import StoredDelta, take_inventory
+from embedding_assets.vectorstore.kinds import sort_out
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import (
     EntryKind,
@@ -76,7 +78,7 @@ def rollback_snapshot(store: ObjectStore, spec: CollectionSpec, version: str, *,
 
 def rebuild_snapshot(store: ObjectStore, spec: CollectionSpec, *, run_id: str, scratch: Path) -> Planned:
     """Make the next snapshot from all deltas, starting from nothing; until then the current one stays."""
-    plan = plan_compaction(store, spec.name, rebuild=True, shards=spec.shards)
+    plan = plan_compaction(store, spec, rebuild=True)
     rows: tuple[Row, ...] = tuple({"action": "merge", "name": ref.id, "day": ref.day} for ref in plan.missing)
 
     def execute() -> Findings:
@@ -88,10 +90,12 @@ def rebuild_snapshot(store: ObjectStore, spec: CollectionSpec, *, run_id: str, s
 def delete_deltas(store: ObjectStore, spec: CollectionSpec, ids: Sequence[str], *, scratch: Path) -> Planned:
     """Delete deltas by id; their batches are pending again, and the next run polls them."""
     plan = plan_delete_deltas(store, spec.name, ids)
-    batches = any(isinstance(one.folder, StoredDelta) for one in plan.deletions)
-    return _deletion(
-        store, spec, plan, scratch, "their batches are pending again: the next run polls them" if batches else ""
-    )
+    refs = [one.folder.ref(spec.name) for one in plan.deletions if isinstance(one.folder, StoredDelta)]
+    _, aside = sort_out(store, refs, as_held(store, spec).vectors)
+    warnings = [f"{one}; its records are pending already, or accepted by other batches" for one in aside]
+    if len(aside) < len(refs):
+        warnings.append("their batches are pending again: the next run polls them")
+    return _deletion(store, spec, plan, scratch, "; ".join(warnings))
 
 
 def clean_deltas(
@@ -209,21 +213,22 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
     }
     damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
     rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
-    plan = plan_compaction(store, spec.name, every_delta=True, shards=spec.shards)
+    plan = plan_compaction(store, spec, every_delta=True)
     changed = plan.base is not None and any(
         row.get("verdict") == "valid" and row["name"] == plan.base.id and row["reason"] for row in found.rows
     )
     if damaged or plan.due or changed:
         reason = "from what is good" if damaged or plan.due else "another program changed the current version's files"
         rows.append({"action": "compact", "name": spec.name, "reason": reason})
-
     # What nobody could judge stays where it is; whoever repairs is told as clearly as whoever checks.
     unjudged = [row for row in found.rows if row.get("verdict") == "unknown"]
     left: list[Row] = [
         {"action": "left", "name": row["name"], "reason": row["reason"], "remedy": row.get("remedy")}
         for row in unjudged
     ]
-    told = "; ".join(f"{row['name']} is left as it is: {row['reason']}. {row['remedy']}" for row in left)
+    remarks = [f"{row['name']} is left as it is: {row['reason']}. {row['remedy']}" for row in left]
+    remarks += [f"{one}; its records are asked for again, `deltas delete` removes it" for one in plan.aside]
+    told = "; ".join(remarks)
 
     def execute() -> Findings:
         done: list[Row] = []

@@ -12,6 +12,7 @@ from embedding_assets.batches.discover import discover
 from embedding_assets.batches.pending import PendingWork, pending_cells
 from embedding_assets.batches.position import Budget, Cell, Position
 from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.pipeline.kinds import catalog_as_held
 from embedding_assets.pipeline.undelivered import quarantined_cells, quarantined_state, undelivered
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -64,6 +65,7 @@ def cells_to_run(
         if position.full_is_due or position.quarantined != quarantined:
             also = quarantined_cells(store, catalog)
         position = replace(position, quarantined=quarantined)
+    catalog = catalog_as_held(store, catalog)
     work = pending_cells(api, store, catalog, position=position, budget=budget, also=also)
     if work.foreign or work.doubled:
         work = _discover(api, store, catalog, work, budget)
@@ -87,7 +89,7 @@ def cells_to_run(
             note(cell, f"{one.again} records are to be asked again", [f"again {one.again}"])
             ask.add(cell)
     for cell, names in work.names.items():
-        landings = undelivered(store, names)
+        landings = undelivered(store, names, catalog.get(names.collection))
         if landings:
             note(cell, f"{len(landings)} landed batches are in no delta", landings)
     cells = [CellToRun(*cell, _digest(marks[cell]), tuple(why), cell in ask) for cell, why in sorted(reasons.items())]
@@ -141,7 +143,7 @@ def compaction_due(store: ObjectStore, spec: CollectionSpec, at: datetime | None
     Raises:
         StoreError: the store did not answer, or refuses.
     """
-    plan = plan_compaction(store, spec.name, shards=spec.shards)
+    plan = plan_compaction(store, spec)
     if not plan.due:
         return None
     oldest = min((made for ref in plan.missing if (made := layout.time_of(ref.id))), default=None)

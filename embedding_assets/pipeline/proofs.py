@@ -7,11 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from embedding_assets.batches.files import read_parquet
+from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.landing import Landing, newest_landings
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import ids_of_database
 from embedding_assets.errors import CorruptedError, UnreadableError
 from embedding_assets.pipeline.cells import landings_without_delta
+from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.records import shard_of
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -61,8 +63,8 @@ def prove_deltas(store: ObjectStore, spec: CollectionSpec, day: str) -> CellProo
     Raises:
         StoreError: the store did not answer, or refuses; that says nothing of the deltas.
         UnreadableError: a delta could not be examined just now.
-        ConfigurationError: a delta is whole, but of another model, dimension or distance than declared.
     """
+    spec = as_held(store, spec)
 
     def prove(ref: DeltaRef, scratch: Path) -> DeltaProof:
         verified = verify(store, ref, spec, level="quick", scratch=scratch)
@@ -73,7 +75,7 @@ def prove_deltas(store: ObjectStore, spec: CollectionSpec, day: str) -> CellProo
         # Two at a time: each has a child process that has loaded chromadb.
         proofs = at_once(lambda ref: prove(ref, Path(scratch)), list_deltas(store, spec.name, day), threads=2)
     held = [proof.manifest for proof in proofs if proof.manifest and not proof.problem]
-    waiting = landings_without_delta(newest_landings(store, spec.name, day), held)
+    waiting = landings_without_delta(newest_landings(store, spec.name, day), held, spec)
     return CellProof(tuple(proofs), tuple(waiting))
 
 
@@ -84,7 +86,8 @@ class SnapshotProof:
     Attributes:
         manifest: its manifest; None where there is no snapshot.
         problems: what is wrong with it, in words.
-        accepted: ids that were accepted in any batch of the collection.
+        accepted: ids that were accepted in any batch of the collection, but for batches that are set aside because
+            they are of another model or dimension.
         waiting: accepted ids whose deltas are not compacted, or not built, yet.
         lost: accepted ids of compacted deltas that are not in the snapshot; there must be none.
         unexplained: ids in the snapshot that no landed batch accepted, such as those of legacy deltas.
@@ -122,8 +125,8 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
     Raises:
         StoreError: the store did not answer, or refuses; that says nothing of the snapshot.
         UnreadableError: it could not be examined just now.
-        ConfigurationError: it is whole, but of another model, dimension or distance than declared.
     """
+    spec = as_held(store, spec)
     commit = head(store, spec.name)
     if commit is None:
         return SnapshotProof(None)
@@ -179,7 +182,7 @@ def _accepted(store: ObjectStore, spec: CollectionSpec, snapshot: Manifest) -> _
         landing
         for day in store.folders(layout.results(spec.name))
         for landing in newest_landings(store, spec.name, day)
-        if landing.accepted
+        if landing.accepted and fits(landing, spec)
     ]
 
     def ids(landing: Landing) -> list[str] | None:

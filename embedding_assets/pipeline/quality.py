@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from embedding_assets.catalog import CollectionSpec
+from embedding_assets.catalog import CollectionSpec, VectorKind
 from embedding_assets.insight.statistics import Shift, Statistics, centroid_shift
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -72,18 +72,15 @@ def judge_vectors(now: Statistics, before: Statistics | None, spec: CollectionSp
 
 
 def _as_declared(now: Statistics, spec: CollectionSpec) -> Judgement:
-    has, declared = (now.model, now.dimension, now.distance), (spec.model, spec.dimensions, spec.distance)
+    has, declared = VectorKind(now.model, now.dimension, now.distance), spec.vectors
     said = f"{now.model}, {now.dimension} dimensions, {now.distance}, as declared"
     if has != declared:
         said = (
-            f"the snapshot is of {_kind(has)}; declared is {_kind(declared)}. Correct the declaration, or declare a "
-            "new collection: vectors of two models cannot be searched together."
+            f"the snapshot holds {has}; declared is {declared}. Put {has.settings_unlike(declared)} back in the "
+            "declaration. If the other is meant, declare a new collection: vectors of two kinds cannot be searched "
+            "together."
         )
     return Judgement(AS_DECLARED, has == declared, said, True, {"dimension": now.dimension, "model": now.model})
-
-
-def _kind(what: tuple[str, int, str]) -> str:
-    return f"{what[0]}, {what[1]} dimensions, {what[2]}"
 
 
 def _sound(now: Statistics, spec: CollectionSpec) -> Judgement:

@@ -9,11 +9,13 @@ from typing import Any
 
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
 from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.gather import look_for_missing
+from embedding_assets.vectorstore.kinds import sort_out
 from embedding_assets.vectorstore.transfer import at_once
 
 _VERSIONS_LOOKED_AT = 5
@@ -32,6 +34,9 @@ class CollectionStatus:
         age_seconds: since it was committed.
         bytes: its files together.
         damaged: what is wrong with the current version, where an older one is shown in its place.
+        declaration: what is wrong with the declaration, and what to type; empty where it fits.
+        set_aside: the deltas and batches of another kind than the collection's, by name; they count in no other field,
+            and their records are pending or accepted by other batches.
     """
 
     collection: str
@@ -48,6 +53,8 @@ class CollectionStatus:
     age_seconds: int | None
     bytes: int
     damaged: str = ""
+    declaration: str = ""
+    set_aside: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -61,8 +68,9 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
         StoreError: the store did not answer, or refuses.
         CorruptedError: a request's record is damaged.
     """
+    held, wrong = as_held(store, spec), mismatch(store, spec)
     books: list[CellBalance] = at_once(
-        lambda day: balance(store, spec, day), store.folders(layout.requests(spec.name)), threads=4
+        lambda day: balance(store, held, day), store.folders(layout.requests(spec.name)), threads=4
     )
     end = log_end(store, spec.name)
     # A damaged version is passed over, as readers do until the next compaction puts a new one in its place.
@@ -71,7 +79,10 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
     base = next((base for base in found if base.manifest), None)
     commit, snapshot = (base.commit, base.manifest) if base else (None, None)
     inside = set(snapshot.deltas) if snapshot else set()
-    waiting = {d.name for d in look_for_missing(store, spec.name, end, snapshot).deltas} - inside
+    lacking = [
+        d.ref(spec.name) for d in look_for_missing(store, spec.name, end, snapshot).deltas if d.name not in inside
+    ]
+    waiting, aside = sort_out(store, lacking, held.vectors)
     age = layout.now() - datetime.fromisoformat(commit.committed_at) if commit else None
     return CollectionStatus(
         collection=spec.name,
@@ -88,4 +99,9 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
         age_seconds=int(age.total_seconds()) if age else None,
         bytes=snapshot.size if snapshot else 0,
         damaged=damaged,
+        declaration=f"{wrong.reason}. {wrong.remedy}" if wrong else "",
+        set_aside=(
+            *(f"delta {one.ref.id}" for one in aside),
+            *(f"batch {one}" for cell in books for one in cell.aside),
+        ),
     )

@@ -6,9 +6,10 @@ import hashlib
 from functools import lru_cache
 
 from embedding_assets.batches.cell_names import CellNames
+from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.landing import Landing, newest_landings, read_landing
 from embedding_assets.batches.position import Cell
-from embedding_assets.catalog import Catalog
+from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.pipeline.cells import landings_without_delta
 from embedding_assets.records import slices
@@ -22,8 +23,10 @@ from embedding_assets.vectorstore.transfer import at_once
 _LANDINGS = 50  # read at a time
 
 
-def undelivered(store: ObjectStore, names: CellNames) -> list[str]:
-    """Ids of a cell's landings whose records no delta holds; one listing where nothing is new to this process.
+def undelivered(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> list[str]:
+    """Ids of a cell's landings of the collection's kind whose records no delta of its kind holds.
+
+    That is one listing where nothing is new to this process.
 
     Where there are very many, some without a record may be among them.
     """
@@ -31,7 +34,8 @@ def undelivered(store: ObjectStore, names: CellNames) -> list[str]:
         return []
     refs = list_deltas(store, names.collection, names.day)
     deltas = [manifest for manifest in at_once(lambda ref: _delta(store, ref), refs) if manifest is not None]
-    held = {(layout.part(entry.batch_id), entry.landing_id) for delta in deltas for entry in delta.batches}
+    alike = [delta for delta in deltas if delta.vectors == spec.vectors]
+    held = {(layout.part(entry.batch_id), entry.landing_id) for delta in alike for entry in delta.batches}
     # By names alone first: reading hundreds of landings at every look would be too dear.
     rest = sorted(item for item in names.landed.items() if item not in held)
     found: list[str] = []
@@ -39,8 +43,8 @@ def undelivered(store: ObjectStore, names: CellNames) -> list[str]:
         landings = at_once(lambda item: _landing(store, names.collection, names.day, *item), rest[part])
         if None in landings:  # damaged: an older one of the same batch may count
             every = newest_landings(store, names.collection, names.day)
-            return [one.landing_id for one in landings_without_delta(every, deltas)]
-        found += [one.landing_id for one in landings if one is not None and one.accepted]
+            return [one.landing_id for one in landings_without_delta(every, deltas, spec)]
+        found += [one.landing_id for one in landings if one is not None and one.accepted and fits(one, spec)]
         if found:
             # That is enough to ask for a run; whether the others hold records, the run sees for itself.
             return [*found, *(landing_id for _, landing_id in rest[part.stop :])]

@@ -10,6 +10,7 @@ from embedding_assets.batches.balance import balance
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import history, load_snapshot, log_end
@@ -64,7 +65,7 @@ def list_quarantined(store: ObjectStore, spec: CollectionSpec) -> Findings:
 
 def verify_snapshots(store: ObjectStore, spec: CollectionSpec, level: Level, scratch: Path) -> Findings:
     """Verify every snapshot version that has a manifest, and those of older systems."""
-    inventory = take_inventory(store, spec.name)
+    inventory, spec = take_inventory(store, spec.name), as_held(store, spec)
     what = [f"{folder.prefix}/{layout.MANIFEST}" for folder in inventory.snapshots]
     return _verified(store, spec, [*what, *(f.prefix for f in inventory.legacy_snapshots)], level, scratch)
 
@@ -73,7 +74,7 @@ def verify_deltas(
     store: ObjectStore, spec: CollectionSpec, level: Level, scratch: Path, ids: Iterable[str] = ()
 ) -> Findings:
     """Verify every committed delta and every folder of older systems, or those with these ids."""
-    inventory = take_inventory(store, spec.name)
+    inventory, spec = take_inventory(store, spec.name), as_held(store, spec)
     wanted = set(ids)
     chosen: list[StoredFolder] = [*inventory.deltas, *inventory.legacy_deltas]
     what = [
@@ -98,6 +99,12 @@ def check_collection(
     """
     inventory = take_inventory(store, spec.name)
     rows: list[Row] = []
+    wrong = mismatch(store, spec)
+    if wrong:
+        # No damage, but it does not go away by itself either: nothing is asked, and no reader answers.
+        said: Row = {"reason": wrong.reason, "remedy": wrong.remedy}
+        rows.append({"kind": "declaration", "name": spec.name, "verdict": "unknown", **said})
+    spec = as_held(store, spec)
     what = [f"{folder.prefix}/{layout.MANIFEST}" for folder in (*inventory.deltas, *inventory.snapshots)]
     what += [folder.prefix for folder in inventory.waiting_legacy()]
     turns = max(1, round(1 / full_share)) if full_share > 0 else 0
@@ -109,6 +116,11 @@ def check_collection(
         if not books.balanced:
             reason = f"{len(books.unaccounted)} records are unaccounted for: {', '.join(books.unaccounted[:5])}"
             rows.append({"kind": "books", "name": day, "verdict": "corrupted", "reason": reason})
+        rows += [
+            {"kind": "batch", "name": row.batch_id or row.request_id, "day": day, "state": row.reason}
+            for row in books.batches
+            if row.aside
+        ]
     rows += _missing_marks(store, spec, inventory)
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_deltas]
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_snapshots]
@@ -145,8 +157,10 @@ def _verified(store: ObjectStore, spec: CollectionSpec, what: Sequence[str], lev
 
 def _verdicts(rows: Sequence[Row]) -> str:
     found = Findings("", tuple(rows))
-    changed = sum(row.get("verdict") == "valid" and bool(row.get("reason")) for row in rows)
-    remark = f" ({changed} changed by another program)" if changed else ""
+    remarks = [str(row["reason"]) for row in rows if row.get("verdict") == "valid" and row.get("reason")]
+    counts = {what: sum(what in one for one in remarks) for what in ("changed by another program", "set aside")}
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    remark = f" ({said})" if said else ""
     return (
         f"{found.count('valid')} valid{remark}, {found.count('corrupted')} corrupted, {found.count('unknown')} unknown"
     )

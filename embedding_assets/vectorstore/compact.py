@@ -29,8 +29,9 @@ from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.draft import Draft, ShardDone, commit_version, withdraw
 from embedding_assets.vectorstore.gather import look_for_missing
 from embedding_assets.vectorstore.inventory import StoredFolder
+from embedding_assets.vectorstore.kinds import SetAside, collection_kind, sort_out
 from embedding_assets.vectorstore.manifest import Manifest
-from embedding_assets.vectorstore.marks import unmark
+from embedding_assets.vectorstore.marks import mark, unmark
 from embedding_assets.vectorstore.quarantine import execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.shard import make_shard
 from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, verify_files
@@ -56,6 +57,7 @@ class CompactionPlan:
         current: whether the base is the current snapshot, and not one that has to take its place.
         behind: whether the pointer does not name the current snapshot, as readers of older systems need it to.
         resharded: whether the declared number of shards is another than that of the base.
+        aside: the committed deltas of another kind than the collection's, which nothing waits for.
         due: whether there is anything to do. Legacy data that was there at the last commit was looked at then, and
             asks for no further look until there is something else to do.
     """
@@ -70,6 +72,7 @@ class CompactionPlan:
     current: bool = False
     behind: bool = False
     resharded: bool = False
+    aside: tuple[SetAside, ...] = ()
     due: bool = False
 
 
@@ -87,6 +90,7 @@ class Compaction:
         adoptions: what became of legacy data.
         traffic: what was moved over the network for it, and what the cache spared.
         examined: what the proof of the new snapshot found: recall, duplicates and so on.
+        aside: deltas of another kind than the collection's, which stayed where they are.
     """
 
     manifest: Manifest | None
@@ -98,27 +102,27 @@ class Compaction:
     adoptions: tuple[Adoption, ...] = ()
     traffic: Traffic = NO_TRAFFIC
     examined: Examination | None = None
+    aside: tuple[SetAside, ...] = ()
 
 
 def plan_compaction(
     store: ObjectStore,
-    collection: str,
+    spec: CollectionSpec,
     *,
     rebuild: bool = False,
     every_delta: bool = False,
-    shards: int | None = None,
 ) -> CompactionPlan:
     """Compare the newest snapshot that seems whole with the committed deltas; reads no database.
 
     Args:
-        store, collection: whose.
+        store, spec: whose.
         rebuild: plan to start from nothing.
         every_delta: look at all deltas and folders there are, and not only at what is marked as waiting.
-        shards: the declared number of shards; as many as there are unless given.
 
     Raises:
         StoreError: the store did not answer, or refuses.
     """
+    collection = spec.name
     end = log_end(store, collection)
     manifest, problems, generation = None, [], end.generation + 1
     for base in [] if rebuild else bases(store, collection, end):
@@ -130,11 +134,12 @@ def plan_compaction(
         break
     inventory = look_for_missing(store, collection, end, manifest, every_delta=every_delta)
     known = set(manifest.deltas) if manifest else set()
-    missing = tuple(sorted(d.ref(collection) for d in inventory.deltas if d.name not in known))
+    lacking = sorted(d.ref(collection) for d in inventory.deltas if d.name not in known)
+    missing, aside = sort_out(store, lacking, collection_kind(store, spec, end, manifest)) if lacking else ((), ())
     legacy = tuple(inventory.waiting_legacy(known))
     current = manifest is not None and end.head is not None and end.head.version == manifest.id
     behind = pointer_is_behind(store, collection, end)
-    resharded = manifest is not None and shards is not None and len(manifest.parts) != shards
+    resharded = manifest is not None and len(manifest.parts) != spec.shards
     last = datetime.fromisoformat(end.head.committed_at) if end.head else None
     return CompactionPlan(
         collection,
@@ -147,6 +152,7 @@ def plan_compaction(
         current,
         behind,
         resharded,
+        aside,
         due=bool(missing)
         or behind
         or resharded
@@ -196,7 +202,7 @@ def compact(
         made = replace(made, adoptions=(*made.adoptions, *begun.adoptions))
         if begun.draft is None:
             base = begun.current.id if begun.current else None
-            return replace(made, manifest=begun.current, base=base, lost_races=lost)
+            return replace(made, manifest=begun.current, base=base, lost_races=lost, aside=begun.aside)
         done = _all_shards(store, spec, begun.draft, scratch, cache_folder, log)
         ended = finish(store, begun.draft, done, log=log)
         made = replace(made, damages=(*made.damages, *ended.damages), traffic=made.traffic + ended.traffic)
@@ -218,11 +224,13 @@ class Begun:
         draft: None where the current snapshot lacks nothing and is whole.
         current: that snapshot then.
         adoptions: what became of legacy data.
+        aside: deltas of another kind than the collection's.
     """
 
     draft: Draft | None
     current: Manifest | None = None
     adoptions: tuple[Adoption, ...] = ()
+    aside: tuple[SetAside, ...] = ()
 
 
 def begin(
@@ -243,11 +251,12 @@ def begin(
     """
 
     def planned() -> CompactionPlan:
-        return plan_compaction(store, spec.name, rebuild=rebuild, every_delta=every_delta, shards=spec.shards)
+        return plan_compaction(store, spec, rebuild=rebuild, every_delta=every_delta)
 
     plan, adoptions = planned(), []
     if adopt and plan.legacy:
-        adoptions = adopt_folders(store, spec, plan.legacy, run_id=run_id, scratch=scratch)
+        held = spec.of_kind(collection_kind(store, spec))
+        adoptions = adopt_folders(store, held, plan.legacy, run_id=run_id, scratch=scratch)
         for one in adoptions:
             log(f"legacy data in {one.folder}: {one.action} {one.reason}".rstrip())
         plan = planned()
@@ -257,10 +266,12 @@ def begin(
         if not problem:
             repair_pointer(store, spec.name)
             unmark(store, spec.name, plan.base.deltas)
-            return Begun(None, plan.base, tuple(adoptions))
+            return Begun(None, plan.base, tuple(adoptions), plan.aside)
         log(f"snapshot {plan.base.id} is to be made again: {problem}")
     draft = _draft(store, spec, run_id, rebuild=rebuild, every_delta=every_delta)
-    return Begun(draft, None, tuple(adoptions))
+    for other in draft.aside:
+        log(str(other))
+    return Begun(draft, None, tuple(adoptions), draft.aside)
 
 
 def finish(
@@ -282,6 +293,7 @@ def finish(
         damages=tuple(dict.fromkeys(damage for one in done for damage in one.damages)),
         traffic=sum((one.traffic for one in done), NO_TRAFFIC),
         examined=united_examination([one.examined for one in done if one.examined]),
+        aside=draft.aside,
     )
     again = next((one.again for one in done if one.again), "")
     if again or not any(one.manifest for one in done):
@@ -325,16 +337,23 @@ def _draft(store: ObjectStore, spec: CollectionSpec, run_id: str, *, rebuild: bo
             break
     inventory = look_for_missing(store, spec.name, end, base, every_delta=every_delta)
     held = set(base.deltas) if base else set()
+    lacking = sorted(d.ref(spec.name) for d in inventory.deltas if d.name not in held)
+    kind = collection_kind(store, spec, end, base)
+    missing, aside = sort_out(store, lacking, kind)
+    for other in aside:  # the new version does not hold them, so they need their marks, whatever it is made from
+        mark(store, spec.name, other.ref.day, other.ref.id)
     return Draft(
         spec.name,
         layout.new_version(generation),
         generation,
         end.generation,
         base.id if base else None,
-        tuple(sorted(d.ref(spec.name) for d in inventory.deltas if d.name not in held)),
+        kind,
+        missing,
         spec.shards,
         rebuild,
         run_id,
+        aside,
     )
 
 

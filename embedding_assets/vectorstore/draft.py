@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from embedding_assets.catalog import VectorKind
 from embedding_assets.chroma.reports import Examination, MergeReport
 from embedding_assets.records import ContentDigest
 from embedding_assets.store import layout
@@ -17,6 +18,7 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import load_commit, repair_pointer, try_commit
 from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.delta import DeltaRef
+from embedding_assets.vectorstore.kinds import SetAside
 from embedding_assets.vectorstore.manifest import FORMAT, FileEntry, Manifest, ShardEntry
 from embedding_assets.vectorstore.marks import unmark
 from embedding_assets.vectorstore.publish import discard
@@ -33,10 +35,12 @@ class Draft:
         collection, version, generation: what is made.
         end: the last generation that was taken when the draft was made.
         base: the version that `missing` was held against; None: nothing.
-        missing: the committed deltas that the base lacks, in order.
+        kind: of vectors that the collection holds.
+        missing: the committed deltas of this kind that the base lacks, in order.
         shards: how many.
         rebuild: whether all shards start from nothing.
         run_id: who makes it.
+        aside: the committed deltas of another kind.
     """
 
     collection: str
@@ -44,10 +48,12 @@ class Draft:
     generation: int
     end: int
     base: str | None
+    kind: VectorKind
     missing: tuple[DeltaRef, ...]
     shards: int
     rebuild: bool
     run_id: str
+    aside: tuple[SetAside, ...] = ()
 
 
 @dataclass(frozen=True)

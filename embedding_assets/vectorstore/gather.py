@@ -23,6 +23,7 @@ from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.draft import Draft
 from embedding_assets.vectorstore.inventory import Inventory, list_databases, list_missing
+from embedding_assets.vectorstore.kinds import sort_out
 from embedding_assets.vectorstore.manifest import Manifest, load_manifest
 from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, at_once
 from embedding_assets.vectorstore.verify import verify
@@ -87,10 +88,11 @@ def gather(store: ObjectStore, draft: Draft, shard: int, work: Path, cache: Cach
                 break
         fetched = ahead.result()
     held = set(found.base.deltas) if found.base else set()
-    refs = [ref for ref in draft.missing if ref.id not in held]
+    refs = tuple(ref for ref in draft.missing if ref.id not in held)
     if (found.base.id if found.base else None) != draft.base:
         # An older version, or none, lacks more than the one that the draft was made for.
-        refs = [d.ref(draft.collection) for d in list_databases(store, draft.collection).deltas if d.name not in held]
+        listed = list_databases(store, draft.collection).deltas
+        refs, _ = sort_out(store, [d.ref(draft.collection) for d in listed if d.name not in held], draft.kind)
         fetched |= fetch([ref for ref in refs if ref not in fetched])
     for delta in (fetched[ref] for ref in refs):
         if isinstance(delta, Damage):

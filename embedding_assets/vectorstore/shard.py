@@ -13,7 +13,7 @@ from embedding_assets.chroma.child import MergeFailedError, ids_of_database, mer
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
-from embedding_assets.errors import ConfigurationError, CorruptedError, ObjectMissingError
+from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.records import shard_of
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -53,6 +53,7 @@ def make_shard(
         StoreError: something could not be read just now; nothing of it was moved.
     """
     name = layout.shard_name(shard, draft.shards)
+    spec = spec.of_kind(draft.kind)
     if draft.shards > 1:
         try:
             made = load_manifest(store, f"{layout.snapshots(draft.collection, draft.version, name)}/{layout.MANIFEST}")
@@ -84,7 +85,8 @@ def _make(
             # What seemed damaged may just have been cleaned up.
             return _overtaken(shard, damages)
     for manifest in (*found.parents, *found.deltas):
-        _require_same_kind(manifest, spec)
+        # Vectors of two kinds in one index would make every answer of it wrong.
+        spec.require_kind(manifest.vectors, f"{manifest.kind} {manifest.id} holds")
     held = frozenset([*(found.base.deltas if found.base else ()), *(delta.id for delta in found.deltas)])
     done = ShardDone(
         shard,
@@ -208,16 +210,3 @@ def _holds_any(found: Gathered, collection: str) -> bool:
 
 def _overtaken(shard: int, damages: list[Damage]) -> ShardDone:
     return ShardDone(shard, again="another writer was faster", lost=True, damages=tuple(damages))
-
-
-def _require_same_kind(manifest: Manifest, spec: CollectionSpec) -> None:
-    """Vectors of two models, dimensions or distances in one index would make every answer of it wrong."""
-    has = (manifest.model, manifest.dimension, manifest.distance)
-    declared = (spec.model, spec.dimensions, spec.distance)
-    if has != declared:
-        raise ConfigurationError(
-            f"{manifest.kind} {manifest.id} of {manifest.collection}",
-            f"was made with {has[0]}, {has[1]} dimensions, {has[2]}; declared is {declared[0]}, {declared[1]}, "
-            f"{declared[2]}",
-            "Declare a new collection for the new model: vectors of two models cannot be searched together.",
-        )

@@ -37,6 +37,7 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import Commit, load_snapshot
 from embedding_assets.vectorstore.contents import CHANGED, differences, index_files_alone, written_by_a_program
 from embedding_assets.vectorstore.delta import DeltaRef
+from embedding_assets.vectorstore.kinds import why_aside
 from embedding_assets.vectorstore.listing import DatabaseFolder, download_listed, list_database
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
 from embedding_assets.vectorstore.transfer import compare_files, only_sqlite_differs
@@ -181,8 +182,11 @@ class _Check:
         else:
             wrong = check_sqlite_in_child(self.copy, records=manifest.count, subject=self.result.subject)
             self.now(verdict=self._after_opening(wrong))
-        if self.result.verdict.kind == "valid":
-            self._require_declared(manifest.model, manifest.dimension, manifest.distance)
+        verdict = self.result.verdict
+        if verdict.kind == "valid" and manifest.vectors != self.spec.vectors:
+            # Nobody's damage: it is whole, and used as soon as it fits.
+            remark = why_aside(manifest.vectors, self.spec.vectors)
+            self.now(verdict=replace(verdict, remark="; ".join(filter(None, [verdict.remark, remark]))))
 
     def _verify_shards(self, manifest: Manifest) -> None:
         """Each shard as the database that it is, one after the other; the copies side by side, as in the store."""
@@ -281,7 +285,7 @@ class _Check:
                 "Copy the folder once for each of them, beside it; open each copy with chromadb.PersistentClient, call "
                 "delete_collection(name) for the others, remove this folder, and run `embedding-assets repair`.",
             )
-        self._require_declared(self.spec.model, report.dimension or self.spec.dimensions, self.spec.distance)
+        self._require_dimension(report.dimension or self.spec.dimensions)
 
     def _examine(self, database: DatabaseSpec, records: int, again: Callable[[], None]) -> Examination:
         """Examine the copy in a child process; `again` makes a new copy."""
@@ -322,14 +326,12 @@ class _Check:
                 self.result.subject, f"its {size} bytes have no room on a disk with {free} bytes left", "Make room."
             )
 
-    def _require_declared(self, model: str, dimension: int, distance: str) -> None:
-        """A whole database of another kind than declared is nobody's damage, but nobody's to use either."""
-        has, declared = (model, dimension, distance), (self.spec.model, self.spec.dimensions, self.spec.distance)
-        if has != declared:
+    def _require_dimension(self, has: int) -> None:
+        """A whole folder of an older system with another dimension is nobody's damage, but nobody's to use either."""
+        if has != self.spec.dimensions:
             raise ConfigurationError(
                 self.result.subject,
-                f"is whole, but of {has[0]}, {has[1]} dimensions, {has[2]}; declared is {declared[0]}, "
-                f"{declared[1]} dimensions, {declared[2]}",
+                f"is whole, but holds vectors of {has} dimensions; the collection holds {self.spec.vectors}",
                 "Correct the declaration, or declare a collection of its own for it.",
             )
 

@@ -230,7 +230,7 @@ def test_a_rebuild_merges_all_deltas_and_readers_keep_the_old_one_meanwhile(
     folder_store: ObjectStore, tmp_path: Path
 ) -> None:
     _, second = two_versions(folder_store, tmp_path)
-    plan = plan_compaction(folder_store, "lines", rebuild=True)
+    plan = plan_compaction(folder_store, SPEC, rebuild=True)
     assert (plan.base, len(plan.missing)) == (None, 2)
     done = heal(folder_store, tmp_path, rebuild=True)
     assert done.manifest is not None

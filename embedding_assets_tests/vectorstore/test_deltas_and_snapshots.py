@@ -252,6 +252,6 @@ def test_vectors_of_another_model_are_never_merged(folder_store: ObjectStore, tm
 def test_a_plan_names_what_is_missing_and_changes_nothing(folder_store: ObjectStore, tmp_path: Path) -> None:
     manifest = deliver(folder_store, tmp_path, "a", numbered(0, 5))
     before = [item.key for item in folder_store.walk("")]
-    plan = plan_compaction(folder_store, "lines")
+    plan = plan_compaction(folder_store, SPEC)
     assert (plan.base, [ref.id for ref in plan.missing], plan.generation) == (None, [manifest.id], 1)
     assert [item.key for item in folder_store.walk("")] == before

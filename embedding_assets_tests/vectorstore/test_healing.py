@@ -17,7 +17,7 @@ from embedding_assets.vectorstore.cache import DamagedSnapshotWarning
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import plan_compaction
 from embedding_assets.vectorstore.quarantine import list_quarantine
-from embedding_assets_tests.making import numbered
+from embedding_assets_tests.making import SPEC, numbered
 from embedding_assets_tests.vectorstore.worlds import (
     DAMAGES,
     LATEST,
@@ -154,7 +154,7 @@ def test_whole_legacy_data_is_adopted_and_stays_where_its_readers_look(disk_or_s
     legacy(disk_or_s3, tmp_path, LATEST, numbered(8, 20))
     before = {key: disk_or_s3.get(key) for key in keys(disk_or_s3)}
     deliver(disk_or_s3, tmp_path, "a", numbered(5, 9))
-    assert plan_compaction(disk_or_s3, "lines").due
+    assert plan_compaction(disk_or_s3, SPEC).due
     done = heal(disk_or_s3, tmp_path)
     assert {(one.folder, one.action) for one in done.adoptions} == {(LEGACY, "adopted"), (LATEST, "adopted")}
     found = held(disk_or_s3, tmp_path)
@@ -166,12 +166,11 @@ def test_whole_legacy_data_is_adopted_and_stays_where_its_readers_look(disk_or_s
     assert {key: disk_or_s3.get(key) for key in before} == before
     again = heal(disk_or_s3, tmp_path)
     assert (again.merged, again.adoptions) == (None, ())
-    assert not plan_compaction(disk_or_s3, "lines").due
+    assert not plan_compaction(disk_or_s3, SPEC).due
 
 
 def test_legacy_data_of_another_dimension_is_left_and_said_to_be(folder_store: ObjectStore, tmp_path: Path) -> None:
     from embedding_assets.vectorstore.adopt import plan_adoption
-    from embedding_assets_tests.making import SPEC
 
     legacy(folder_store, tmp_path, LEGACY, numbered(0, 5))
     before = keys(folder_store)

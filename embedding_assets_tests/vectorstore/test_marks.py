@@ -39,7 +39,7 @@ def marks(store: ObjectStore) -> set[str]:
 
 
 def missing(store: ObjectStore) -> set[str]:
-    return {ref.id for ref in plan_compaction(store, "lines").missing}
+    return {ref.id for ref in plan_compaction(store, SPEC).missing}
 
 
 def two_versions(store: ObjectStore, folder: Path) -> tuple[Manifest, Manifest]:
@@ -67,7 +67,7 @@ def test_a_plan_asks_the_same_however_many_deltas_and_versions_there_were(
         bring_up_to_date(folder_store, tmp_path)
         deliver(folder_store, tmp_path, f"w{number}", numbered(0, 2))
         counting = DyingReader(folder_store)
-        assert len(plan_compaction(counting, "lines").missing) == 1
+        assert len(plan_compaction(counting, SPEC).missing) == 1
         asked.append(sorted(name.split(" lines/")[0] for name in counting.names))
     assert asked[1] == asked[2] == asked[3]
 

@@ -12,6 +12,7 @@ from embedding_assets.orchestration.metadata.values import Stopwatch, data_versi
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
 from embedding_assets.pipeline.cells import submit_cell
+from embedding_assets.pipeline.kinds import catalog_as_held
 
 
 def build_embedding_requests(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
@@ -36,7 +37,7 @@ def build_embedding_requests(catalog: Catalog, names: Names) -> dg.AssetsDefinit
         collection, day = cell_of(context.partition_key)
         store = names.store_in(context)
         spec, objects, client = catalog.get(collection), store.open(), names.api_in(context).client()
-        found = discover(client, objects, catalog)
+        found = discover(client, objects, catalog_as_held(objects, catalog))
         for other in found.claimed:
             context.log.info(
                 f"batch {other.batch_id} of {other.collection} on {other.day}, submitted by another program"

@@ -11,6 +11,7 @@ from embedding_assets.orchestration.checks.judgements import check_result
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions, partition_of
 from embedding_assets.orchestration.tables import table
+from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.pipeline.quality import REJECTS, judge_rejects
 
 _COMPLETE = "results_are_complete"
@@ -44,8 +45,9 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
     )
     def check_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         collection, day = cell_of(partition_of(context))
-        spec = catalog.get(collection)
-        books = balance(names.store_in(context).open(), spec, day)
+        objects = names.store_in(context).open()
+        spec = as_held(objects, catalog.get(collection))
+        books = balance(objects, spec, day)
         yield check_result(judge_rejects(books.requested, books.rejected, spec), asset)
         yield dg.AssetCheckResult(
             asset_key=asset,
@@ -60,6 +62,7 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
                 "pending": books.pending,
                 "to_be_asked_again": books.again,
                 "unaccounted": len(books.unaccounted),
+                "set_aside_batches": books.aside[:_NAMED],
                 "unaccounted_ids": list(books.unaccounted[:_NAMED]),
                 "batches": table(
                     [

@@ -115,6 +115,7 @@ def say_built(done: CellDeltas) -> Metadata:
         "built_bytes": sum(manifest.size for manifest in done.built),
         "failed_deltas": len(done.failed),
         "damaged_landings": len(done.damaged),
+        "set_aside": list(done.aside) or "nothing",
         "deltas_of_cell": len(every),
         "records_of_cell": sum(manifest.count for manifest in every),
         "bytes_of_cell": sum(manifest.size for manifest in every),

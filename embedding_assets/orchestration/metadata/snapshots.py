@@ -72,6 +72,7 @@ def say_compacted(done: Compaction, manifest: Manifest, store: StoreResource) ->
         "replaced_records": merged.replaced if merged else 0,
         "merged_deltas": len(done.deltas),
         "lost_races": done.lost_races,
+        "set_aside": [str(one) for one in done.aside] or "nothing",
         "base": done.base or "nothing",
         "quarantined": len(done.damages) + sum(one.action == "quarantined" for one in done.adoptions),
         "downloaded_bytes": done.traffic.downloaded,
