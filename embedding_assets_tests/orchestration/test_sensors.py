@@ -12,11 +12,12 @@ import pytest
 from embedding_assets.batches import client
 from embedding_assets.batches.position import Position
 from embedding_assets.catalog import Compaction
-from embedding_assets.errors import ApiError, ConfigurationError
+from embedding_assets.errors import ApiError, ConfigurationError, StoreDeniedError
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB
 from embedding_assets.orchestration.resources import ApiResource, StoreResource
 from embedding_assets.orchestration.sensors import batches
 from embedding_assets.sandbox import BatchFault, HttpFault
+from embedding_assets.vectorstore import shard
 from embedding_assets_tests.cells import contents, receipt_lines
 from embedding_assets_tests.orchestration.deployment import KEY_VARIABLE, Deployment
 
@@ -234,13 +235,16 @@ def test_compaction_is_not_asked_for_while_a_run_is_queued_whoever_launched_it(c
 
 
 def test_a_compaction_that_failed_is_tried_again_later_and_somebodys_own_launch_counts_anew(
-    complete: Deployment,
+    complete: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise StoreDeniedError("the store", "refuses", "Correct the credentials.")
+
     lacking_a_delta(complete)
-    wrong = complete.cell.spec.model_copy(update={"distance": "l2"})
-    broken = replace(complete, cell=replace(complete.cell, spec=wrong))
     tick = complete.tick("lacking_snapshots")
-    (result,) = broken.obey(COMPACTION_JOB, tick)
+    with monkeypatch.context() as broken:
+        broken.setattr(shard, "gather", refuses)
+        (result,) = complete.obey(COMPACTION_JOB, tick)
     assert not result.success
     tick = complete.tick("lacking_snapshots")
     assert not tick.requests

@@ -18,6 +18,7 @@ from embedding_assets.cli.app import _register, app
 from embedding_assets.orchestration.forms import pasted
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB
 from embedding_assets.store import layout
+from embedding_assets.vectorstore import verify
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
 from embedding_assets.vectorstore.manifest import Manifest
@@ -343,16 +344,31 @@ def test_an_audit_fails_for_exactly_the_damaged_cell_and_repairs_if_so_configure
     assert all(one.passed for one in evaluations(complete, "deltas_are_whole", "deltas").values())
 
 
-def test_what_cannot_be_judged_is_a_warning_and_nothing_is_moved(complete: Deployment) -> None:
+def test_what_cannot_be_judged_is_a_warning_and_nothing_is_moved(
+    complete: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "_ROOM_BESIDE", 1 << 62)  # no disk has so much room
+    before = contents(complete.cell.store)
+    assert audit(complete, full_share=0).success
+    for check, asset in (("deltas_are_whole", "deltas"), ("snapshot_is_whole", "snapshots")):
+        (one,) = evaluations(complete, check, asset).values()
+        assert (one.passed, one.severity) == (False, dg.AssetCheckSeverity.WARN)
+        assert "no room" in (one.description or "")
+    assert contents(complete.cell.store) == before
+    assert moved_aside(complete) == {}
+
+
+def test_a_wrong_declaration_is_a_warning_that_names_what_to_type(complete: Deployment) -> None:
     # The store is as it was; the declaration is of another model.
     spec = complete.cell.spec.model_copy(update={"model": "another-model"})
     other = replace(complete, cell=replace(complete.cell, spec=spec))
     before = contents(complete.cell.store)
     assert audit(other, full_share=0).success
-    for check, asset in (("deltas_are_whole", "deltas"), ("snapshot_is_whole", "snapshots")):
-        (one,) = evaluations(other, check, asset).values()
-        assert (one.passed, one.severity) == (False, dg.AssetCheckSeverity.WARN)
-        assert "another-model" in (one.description or "")
+    (one,) = evaluations(other, "deltas_are_whole", "deltas").values()
+    assert one.passed
+    (one,) = evaluations(other, "snapshot_is_whole", "snapshots").values()
+    assert (one.passed, one.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "Put `model: wordllama-256` back" in (one.description or "")
     assert contents(complete.cell.store) == before
     assert moved_aside(complete) == {}
 

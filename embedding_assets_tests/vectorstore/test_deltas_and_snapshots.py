@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from embedding_assets.vectorstore import shard as making_shards
 from embedding_assets.vectorstore.commit import head, load_snapshot, repair_pointer
 from embedding_assets.vectorstore.compact import compact, plan_compaction
 from embedding_assets.vectorstore.delta import DeltaFailedError, build_delta, group_batches, list_deltas, load_deltas
+from embedding_assets.vectorstore.marks import unmark
 from embedding_assets.vectorstore.transfer import verify_files
 from embedding_assets_tests.making import SPEC, landed, numbered
 from embedding_assets_tests.vectorstore.worlds import DAY, bring_up_to_date, deliver, read
@@ -244,9 +246,37 @@ def test_a_query_finds_the_record_of_its_own_vector(folder_store: ObjectStore, t
 
 def test_vectors_of_another_model_are_never_merged(folder_store: ObjectStore, tmp_path: Path) -> None:
     deliver(folder_store, tmp_path, "a", numbered(0, 5))
+    bring_up_to_date(folder_store, tmp_path)
     other = SPEC.model_copy(update={"model": "another-model"})
-    with pytest.raises(ConfigurationError, match="another-model"):
-        compact(folder_store, other, run_id="test", scratch=tmp_path)
+    aside = build_delta(
+        folder_store, other, DAY, [landed(tmp_path, "b", numbered(3, 9))], run_id="test", scratch=tmp_path
+    )
+    deliver(folder_store, tmp_path, "c", numbered(5, 7))
+    # Whatever is declared, the snapshot goes on as what it is, and the other delta stays where it is, marked.
+    for spec in (other, SPEC):
+        plan = plan_compaction(folder_store, spec)
+        assert ([ref.id for ref in plan.missing], [one.ref.id for one in plan.aside]) == ([ANY], [aside.id])
+    done = compact(folder_store, other, run_id="test", scratch=tmp_path)
+    assert done is not None
+    assert done.manifest is not None
+    assert (done.manifest.vectors, done.manifest.count) == (SPEC.vectors, 7)
+    assert [str(one) for one in done.aside] == [
+        f"delta {aside.id} is set aside: it holds another-model, 8 dimensions, cosine; "
+        "the collection holds test-model, 8 dimensions, cosine"
+    ]
+    plan = plan_compaction(folder_store, SPEC)
+    assert (plan.due, plan.missing, [one.ref.id for one in plan.aside]) == (False, (), [aside.id])
+
+
+def test_a_delta_of_another_kind_without_a_mark_gets_one(folder_store: ObjectStore, tmp_path: Path) -> None:
+    deliver(folder_store, tmp_path, "a", numbered(0, 5))
+    other = SPEC.model_copy(update={"distance": "ip"})
+    aside = build_delta(
+        folder_store, other, DAY, [landed(tmp_path, "b", numbered(3, 9))], run_id="test", scratch=tmp_path
+    )
+    unmark(folder_store, "lines", [aside.id])
+    bring_up_to_date(folder_store, tmp_path)
+    assert [one.ref.id for one in plan_compaction(folder_store, SPEC).aside] == [aside.id]
 
 
 def test_a_plan_names_what_is_missing_and_changes_nothing(folder_store: ObjectStore, tmp_path: Path) -> None:
