@@ -97,6 +97,10 @@ def _remarks(rows: list[Row]) -> str:
     return "".join(f"; {row['kind']} {row['name']} was {row['reason']}" for row in rows if row["reason"])
 
 
+def _remedy(row: Row) -> str:
+    return f". {str(row['remedy']).rstrip('.')}" if row.get("remedy") else ""
+
+
 def _evaluation(asset: dg.AssetKey, check: str, partition: str, rows: list[Row]) -> dg.AssetCheckEvaluation:
     corrupted = [row for row in rows if row["verdict"] == "corrupted"]
     unknown = [row for row in rows if row["verdict"] == "unknown"]
@@ -109,7 +113,7 @@ def _evaluation(asset: dg.AssetKey, check: str, partition: str, rows: list[Row])
         severity=dg.AssetCheckSeverity.ERROR if corrupted else dg.AssetCheckSeverity.WARN,
         description="audit: "
         + (
-            "; ".join(f"{r['kind']} {r['name']}: {r['reason']}" for r in wrong[:3])
+            "; ".join(f"{r['kind']} {r['name']}: {r['reason']}{_remedy(r)}" for r in wrong[:3])
             or f"{len(rows)} valid" + _remarks(rows)
         ),
         # The names that the checks use, too, so that both are in one plot.
