@@ -3,7 +3,8 @@
 Whoever opens a ChromaDB folder writes to its SQLite file: chromadb does so at every open, without changing a record.
 Such a file is not the committed one, and still right. That is certain only if all of this holds: SQLite's own change
 counter has moved on, so a program wrote it; every other file of the manifest is as it was; the tables are those that
-we know; and a full examination finds the count and the content digest of the manifest. Everything else is damage.
+we know, and chromadb's bookkeeping in them is whole; and a full examination finds the count and the content digest of
+the manifest. Everything else is damage.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from embedding_assets.chroma.bookkeeping import check_bookkeeping
 from embedding_assets.chroma.child import examine_in_child
 from embedding_assets.chroma.fingerprint import known_format
 from embedding_assets.chroma.hnsw_files import HNSW_FILES
@@ -109,6 +111,9 @@ def _index_beside(store: ObjectStore, manifest: Manifest) -> list[str] | None:
 
 
 def _prove(manifest: Manifest, folder: Path, error: CorruptedError) -> None:
+    beside = check_bookkeeping(folder)
+    if beside:
+        raise CorruptedError(error.subject, "; ".join([error.reason, *beside]), error.remedy)
     # The index files here may be the store's own, and chromadb writes to what it opens: so it gets a copy.
     with TemporaryDirectory(prefix="prove-", dir=folder.parent) as scratch:
         copy = copy_folder(folder, Path(scratch) / "copy")

@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.chroma.bookkeeping import check_bookkeeping
 from embedding_assets.chroma.child import check_sqlite_in_child, examine_in_child, memory_limit
 from embedding_assets.chroma.reports import Examination, united_examination
 from embedding_assets.chroma.spec import DatabaseSpec
@@ -35,7 +36,12 @@ from embedding_assets.errors import (
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import Commit, load_snapshot
-from embedding_assets.vectorstore.contents import CHANGED, differences, index_files_alone, written_by_a_program
+from embedding_assets.vectorstore.contents import (
+    CHANGED,
+    differences,
+    index_files_alone,
+    written_by_a_program,
+)
 from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.kinds import why_aside
 from embedding_assets.vectorstore.listing import DatabaseFolder, download_listed, list_database
@@ -230,6 +236,9 @@ class _Check:
                 raise UnreadableError(self.result.subject, "changed while it was read", "Try again.")
 
         again()
+        if beside := check_bookkeeping(self.copy):
+            self.now(verdict=corrupted([*problems, *beside]))
+            return
         try:
             report = self._examine(manifest.database, manifest.count, again)
         except CorruptedError as error:

@@ -216,6 +216,29 @@ DAMAGES: dict[str, Callable[[Made], object]] = {
 }
 
 
+TABLES = [
+    "acquire_write", "collections", "databases", "embedding_fulltext_search_content", "embedding_fulltext_search_data",
+    "embedding_fulltext_search_docsize", "embedding_metadata", "embeddings", "embeddings_queue",
+    "embeddings_queue_config", "max_seq_id", "migrations", "segments", "tenants",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_less_in_any_table_is_damage(world: Made, table: str) -> None:
+    """Through SQLite itself, so that the file says that a program wrote it."""
+    path, key = world.place(world.second) / "chroma.sqlite3", file_of(world.second, "chroma.sqlite3")
+    good = path.read_bytes()
+    with sqlite3.connect(path) as connection:
+        rows = [row for (row,) in connection.execute(f"SELECT rowid FROM {table} ORDER BY rowid")]
+    for row in dict.fromkeys((rows[0], rows[-1])):
+        world.store.replace(key, good)
+        with sqlite3.connect(path) as connection:
+            connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))
+        connection.close()
+        verdict = verify(world.store, world.second.key, SPEC, level="quick", scratch=world.folder).verdict
+        assert verdict.kind == "corrupted", (row, verdict)
+
+
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("level", LEVELS)
 def test_damage_is_still_damage_whoever_opened_the_folder(world: Made, how: str, level: Any) -> None:
