@@ -42,11 +42,13 @@ def why_aside(asked: Asked, spec: CollectionSpec) -> str:
 
 
 def kinds_of_requests(store: ObjectStore, spec: CollectionSpec) -> Iterator[VectorKind]:
-    """The kinds that a collection's requests ask for, one by one as they are read."""
+    """The kinds that a collection's requests ask for, one by one as they are read; damaged ones are passed over."""
     for item in store.walk(layout.requests(spec.name)):
-        folder, _, name = item.key.rpartition("/")
-        if name == layout.REQUEST and REQUEST_ID.fullmatch(folder.rpartition("/")[2]):
-            yield as_asked(decode(Request, item.key, store.get(item.key)), spec).vectors
+        match item.key.split("/")[2:]:
+            case [day, request_id, layout.REQUEST] if REQUEST_ID.fullmatch(request_id):
+                asked = _asked(store, spec.name, day, request_id)
+                if asked is not None:
+                    yield VectorKind(*asked, spec.distance)
 
 
 def others_among(store: ObjectStore, spec: CollectionSpec, day: str, requests: Iterable[str]) -> frozenset[str]:

@@ -22,7 +22,6 @@ def as_held(store: ObjectStore, spec: CollectionSpec) -> CollectionSpec:
 
     Raises:
         StoreError: the store did not answer, or refuses.
-        CorruptedError: a request's record is damaged.
     """
     return spec.of_kind(_held(store, spec)[0])
 

@@ -65,7 +65,9 @@ def cells_to_run(
         if position.full_is_due or position.quarantined != quarantined:
             also = quarantined_cells(store, catalog)
         position = replace(position, quarantined=quarantined)
-    catalog = catalog_as_held(store, catalog)
+    declared, catalog = catalog, catalog_as_held(store, catalog)
+    # Nothing is asked under a declaration that does not fit; what was asked before is landed and built all the same.
+    refused = {spec.name for spec in declared if spec.vectors != catalog.get(spec.name).vectors}
     work = pending_cells(api, store, catalog, position=position, budget=budget, also=also)
     if work.foreign or work.doubled:
         work = _discover(api, store, catalog, work, budget)
@@ -82,6 +84,8 @@ def cells_to_run(
         if one.finished:
             # Not their ids: while a run has landed none of these yet, others that finish need no run of their own.
             note(cell, f"{len(one.finished)} batches have finished", [work.names[cell].state])
+        if one.collection in refused:
+            continue
         if one.unsent:
             note(cell, f"{len(one.unsent)} requests are not sent", one.unsent)
             ask.add(cell)

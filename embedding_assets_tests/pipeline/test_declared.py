@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from embedding_assets.batches.files import encode
+from embedding_assets.batches.kinds import fits
+from embedding_assets.batches.requests import read_requests
 from embedding_assets.errors import ConfigurationError
-from embedding_assets.pipeline.operations import delete_deltas, repair
+from embedding_assets.pipeline.operations import delete_deltas, rebuild_snapshot, repair
 from embedding_assets.pipeline.pending import compaction_due
 from embedding_assets.pipeline.proofs import prove_deltas
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.pipeline.upkeep import check_collection
+from embedding_assets.sandbox import BatchFault
 from embedding_assets.vectorstore.delta import list_deltas
 from embedding_assets.vectorstore.remove import execute_delete_deltas, plan_delete_deltas
 from embedding_assets.vectorstore.snapshots import execute_delete_snapshots, plan_delete_snapshots
@@ -208,6 +213,59 @@ def test_an_intent_of_another_kind_without_a_batch_is_never_sent(
     run_until_quiet(story)
     assert_all_is_well(story, 30)
     assert paid(story) == 30
+
+
+def test_what_is_to_be_asked_again_waits_for_the_right_declaration(story: Cell) -> None:
+    """A wrong line must not keep finished batches from landing: their run asks for nothing."""
+    wrong = declared(story, dimensions=128)
+    story.sandbox.set_fault(BatchFault(outcome="expired", metadata={"collection": story.spec.name}))
+    story.submit()
+    story.wait()
+    assert [(one.ask, one.reasons) for one in wrong.to_run()] == [(False, ("1 batches have finished",))]
+    wrong.land()
+    wrong.build()
+    left = wrong.books().again
+    assert left > 0
+    assert wrong.to_run() == []
+    assert [one.reasons for one in story.to_run()] == [(f"{left} records are to be asked again",)]
+    run_until_quiet(story)
+    assert_all_is_well(story, 30)
+
+
+def test_a_rebuild_keeps_the_kind_whatever_is_declared(story: Cell, tmp_path: Path) -> None:
+    wrong = declared(story, distance="ip")
+    rebuild_snapshot(wrong.store, wrong.spec, run_id="test", scratch=tmp_path).execute()
+    with story.read() as lines:
+        assert (lines.count(), lines.manifest.parent) == (20, None)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_shards_set_aside_the_same_deltas(story: Cell, shards: int) -> None:
+    story = declared(story, shards=shards)
+    aside = as_earlier_versions_did(declared(story, dimensions=128))
+    run_until_quiet(story)
+    assert_all_is_well(story, 30)
+    with story.read() as lines:
+        assert len(lines.manifest.parts) == shards
+        assert aside.id not in lines.manifest.deltas
+
+
+def test_a_request_of_another_program_and_kind_is_rejected_by_name_and_never_bought(story: Cell) -> None:
+    wrong = declared(story, dimensions=128)
+    as_earlier_versions_asked(wrong)
+    (foreign,) = [
+        one for one in read_requests(story.store, story.spec.name, story.day) if not fits(one.request, story.spec)
+    ]
+    key = f"{foreign.request.folder}/request.json"
+    story.store.replace(key, encode(dataclasses.replace(foreign.request, foreign=True), key))
+    story.wait()
+    books = story.books()
+    assert (books.accepted, books.rejected, books.pending) == (20, 10, 0)
+    assert {one.code for one in books.rejections} == {"other_kind"}
+    assert books.aside == [foreign.batch.batch_id if foreign.batch else ""]
+    run_until_quiet(story)
+    assert paid(story) == 30
+    assert story.books().rejected == 10
 
 
 @every_kind
