@@ -24,7 +24,7 @@ _KEPT_VERSIONS = 3  # the newest, and two that slower readers may still have ope
 _KEPT_VERIFIED = 2  # the newest, and one that a slower compaction may be reading
 _VERIFIED = ".verified"
 _UNFINISHED = ".unfinished-"
-_HEALING = "The next compaction heals it."
+_HEALING = "The next compaction heals it; `embedding-assets repair` does at once."
 
 
 class DamagedSnapshotWarning(UserWarning):

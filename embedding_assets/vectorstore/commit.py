@@ -201,6 +201,9 @@ def pointed_generation(store: ObjectStore, collection: str) -> int | None:
     return layout.generation_of(text) if text else None
 
 
+_MADE_AGAIN = "`embedding-assets repair` makes it again from the deltas."
+
+
 def load_snapshot(store: ObjectStore, collection: str, commit: Commit) -> Manifest:
     """The manifest of a committed snapshot, or of one whose commit is lost, which then names no hash.
 
@@ -212,9 +215,9 @@ def load_snapshot(store: ObjectStore, collection: str, commit: Commit) -> Manife
     try:
         data = store.get(key)
     except ObjectMissingError:
-        raise CorruptedError(subject, "its manifest is gone", "Rebuild it from the deltas.") from None
+        raise CorruptedError(subject, "its manifest is gone", _MADE_AGAIN) from None
     if commit.manifest_sha256 and hashlib.sha256(data).hexdigest() != commit.manifest_sha256:
-        raise CorruptedError(subject, "its manifest is not the committed one", "Rebuild it from the deltas.")
+        raise CorruptedError(subject, "its manifest is not the committed one", _MADE_AGAIN)
     return parse_manifest(data, key)
 
 

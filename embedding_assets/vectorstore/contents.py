@@ -9,7 +9,7 @@ the manifest. Everything else is damage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +21,7 @@ from embedding_assets.chroma.index_metadata import INDEX_METADATA_FILE
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE, change_counter
 from embedding_assets.errors import CorruptedError
+from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.listing import list_database
 from embedding_assets.vectorstore.manifest import FileEntry, Manifest
@@ -75,6 +76,35 @@ def verify_database(store: ObjectStore, manifest: Manifest) -> None:
         with TemporaryDirectory(prefix="embedding-assets-") as scratch:
             for part in manifest.databases:
                 download_database(store, part, Path(scratch) / (part.shard or "database"))
+
+
+def opened_elsewhere(store: ObjectStore, manifest: Manifest, keys: Mapping[str, str]) -> bool:
+    """Whether files that lie elsewhere than the manifest says are those of a database that another program has opened.
+
+    Args:
+        keys: path in the database -> key, of all objects there.
+
+    Raises:
+        UnreadableError: it could not be examined just now.
+    """
+    named = {entry.path: entry for entry in manifest.files}
+    added = [path for path in keys if path not in named and path != layout.MANIFEST]
+    if manifest.shards or not set(named) <= set(keys) or not index_files_alone(added):
+        return False
+    with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        folder = Path(scratch) / "database"
+        for path in (*named, *added):
+            digest = store.download(keys[path], folder / path)
+            if path in named and path != SQLITE_FILE and digest != named[path].sha256:
+                return False
+        subject = f"{manifest.kind} {manifest.id} of {manifest.collection}"
+        if not written_by_a_program(folder, manifest):
+            return False
+        try:
+            _prove(manifest, folder, CorruptedError(subject, "its SQLite file is another one", ""))
+        except CorruptedError:
+            return False
+    return True
 
 
 def written_by_a_program(folder: Path, manifest: Manifest) -> bool:

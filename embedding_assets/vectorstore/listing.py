@@ -67,7 +67,9 @@ def download_listed(store: ObjectStore, listed: DatabaseFolder, folder: Path) ->
         entry = FileEntry(path, (folder / path).stat().st_size, digest)
         if entry.size != listed.files[path].size:
             raise UnreadableError(
-                f"{listed.prefix}/{path}", "was not read to its end, or has changed", "It is read again by the next run"
+                f"{listed.prefix}/{path}",
+                "was not read to its end, or has changed",
+                "It is read again by the next run.",
             )
         return entry
 

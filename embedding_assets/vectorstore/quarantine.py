@@ -19,6 +19,7 @@ from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, Object
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore, StoredObject
 from embedding_assets.store.sealed import seal, unseal
+from embedding_assets.vectorstore.contents import CHANGED, opened_elsewhere
 from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
 from embedding_assets.vectorstore.marks import mark
 from embedding_assets.vectorstore.transfer import at_once
@@ -315,7 +316,11 @@ def _judge(store: ObjectStore, report: QuarantineReport) -> Verdict:
         problems = [p for p in at_once(lambda e: _problem(store, manifest, here, e), manifest.files) if p]
     except (CorruptedError, ObjectMissingError) as error:
         return Verdict("corrupted", error.reason)
-    return Verdict("corrupted", "; ".join(problems)) if problems else Verdict("valid")
+    if not problems:
+        return Verdict("valid")
+    if opened_elsewhere(store, manifest, {key.removeprefix(f"{report.folder}/"): here[key] for key in here}):
+        return Verdict("valid", remark=CHANGED)
+    return Verdict("corrupted", "; ".join(problems))
 
 
 def _problem(store: ObjectStore, manifest: Manifest, here: dict[str, str], entry: Any) -> str | None:

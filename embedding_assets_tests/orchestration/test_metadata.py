@@ -12,10 +12,13 @@ import pytest
 from embedding_assets.catalog import Catalog
 from embedding_assets.expectations import Freshness, Preview, Quality
 from embedding_assets.orchestration.assemble import build_definitions
-from embedding_assets.orchestration.metadata.values import batch_links, place
+from embedding_assets.orchestration.metadata.snapshots import say_snapshot
+from embedding_assets.orchestration.metadata.values import Stopwatch, batch_links, place
 from embedding_assets.orchestration.resources import ApiResource, StoreResource
 from embedding_assets.pipeline.quality import CHECKS, FRESH
 from embedding_assets.store import layout
+from embedding_assets.vectorstore.adopt import Adoption
+from embedding_assets.vectorstore.compact import Compaction
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import Cell, flip, receipt_lines
 from embedding_assets_tests.orchestration.deployment import Deployment, checks, metadata, plain
@@ -244,3 +247,13 @@ def test_a_place_at_aws_is_a_link_to_its_console_and_elsewhere_a_path(monkeypatc
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:8333")
     assert place(StoreResource(url="s3://bucket/p"), "lines/x.html").value == "s3://bucket/p/lines/x.html"
     assert place(StoreResource(url="file:///a/store"), "lines/x.html").value == "/a/store/lines/x.html"
+
+
+def test_legacy_data_that_is_left_is_said_with_its_reason_where_there_is_nothing_else(cell: Cell) -> None:
+    done = Compaction(None, None, adoptions=(Adoption("lines/delta/older", "left", "it holds no records"),))
+    warned: list[str] = []
+    store = StoreResource(url=cell.store.url)
+    version, said = say_snapshot(store, cell.spec, done, cell.folder, warned.append, Stopwatch())
+    assert (version, said["legacy_left"]) == (None, ["lines/delta/older: it holds no records"])
+    assert "legacy data alone" in said["note"]
+    assert warned == ["legacy data is left as it is: lines/delta/older: it holds no records"]

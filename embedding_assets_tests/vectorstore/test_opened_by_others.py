@@ -18,9 +18,15 @@ from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.compact import compact
 from embedding_assets.vectorstore.manifest import FileEntry, Manifest, load_manifest, parse_manifest
-from embedding_assets.vectorstore.quarantine import list_quarantine
+from embedding_assets.vectorstore.quarantine import (
+    execute_quarantine,
+    execute_restore,
+    list_quarantine,
+    plan_quarantine,
+    plan_restore,
+)
 from embedding_assets.vectorstore.snapshots import execute_rollback, plan_rollback
-from embedding_assets.vectorstore.verification import LEVELS
+from embedding_assets.vectorstore.verification import LEVELS, Verdict
 from embedding_assets.vectorstore.verify import verify
 from embedding_assets_tests.making import SPEC, numbered
 from embedding_assets_tests.vectorstore.worlds import assert_whole, bring_up_to_date, deliver, file_of, flip, heal, held
@@ -165,6 +171,24 @@ def test_a_snapshot_whose_content_was_changed_is_corrupted_and_healed(world: Mad
     done = heal(world.store, world.folder)
     assert [damage.name for damage in done.damages if damage.moved] == [world.second.id]
     assert set(held(world.store, world.folder)) == set(numbered(0, 80))
+
+
+@pytest.mark.parametrize(("how", "kind"), [("read", "valid"), ("added", "corrupted")])
+def test_what_was_moved_aside_because_it_was_opened_can_be_moved_back(world: Made, how: str, kind: str) -> None:
+    """Earlier versions took an opened database for a corrupted one."""
+    for manifest in (world.second, world.waiting):
+        opened(world.place(manifest), *(HARMLESS[how] if how in HARMLESS else [HARMFUL[how]]))
+        verdict = Verdict("corrupted", "another SHA-256")
+        execute_quarantine(
+            world.store,
+            plan_quarantine(world.store, "lines", manifest.kind, manifest.id, manifest.folder, verdict, "old"),
+        )
+        plan = plan_restore(world.store, "lines", manifest.kind, manifest.id)
+        assert plan.verdict.kind == kind
+        assert execute_restore(world.store, plan) == (kind == "valid")
+    if kind == "valid":
+        assert heal(world.store, world.folder).damages == ()
+        assert set(held(world.store, world.folder)) == set(numbered(0, 80))
 
 
 def trigger(world: Made) -> None:

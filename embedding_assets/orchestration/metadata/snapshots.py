@@ -40,8 +40,13 @@ def say_snapshot(
     """
     for damage in done.damages if done else ():
         warn(f"{damage.kind} {damage.name} is corrupted ({damage.reason}); {damage.fate}")
+    left = [f"{one.folder}: {one.reason}" for one in (done.adoptions if done else ()) if one.action == "left"]
+    for one in left:
+        warn(f"legacy data is left as it is: {one}")
+    legacy: Metadata = {"legacy_left": left} if left else {}
     if done is None or done.manifest is None:
-        return None, {"note": "there is no delta yet, hence nothing to compact"}
+        nothing = "legacy data alone is there, and is left" if left else "there is no delta yet"
+        return None, {"note": f"{nothing}, hence nothing to compact", **legacy}
     report = say_report(store, spec, done, scratch, warn)
     merged = done.merged
     return dg.DataVersion(done.manifest.digest), {
@@ -51,6 +56,7 @@ def say_snapshot(
         "version": done.manifest.id,
         **report,
         **say_compacted(done, done.manifest, store),
+        **legacy,
         **watch.rates(merged.added + merged.replaced if merged else 0, done.manifest.size if merged else 0),
     }
 
