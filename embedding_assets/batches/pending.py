@@ -23,11 +23,13 @@ from embedding_assets.batches.standing import read_standing
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ApiUnavailableError
+from embedding_assets.records import slices
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 DAYS_BACK = 35  # a window of 24 h, files that the API keeps for 30 days, and some room
 _CELLS_AT_ONCE = 8
+_REQUESTS_AT_ONCE = 200
 _OVERLAP_SECONDS = 600  # clocks differ
 # A count of records to be asked again that was not zero is repeated so often: a newer text may have come elsewhere.
 _COUNTED_SECONDS = 600
@@ -291,14 +293,28 @@ class _Look:
         if self.counted and self.budget.time_is_up:
             return 0, False
         self.counted = True
-        if not names.leaves_over and not self._others(names, names.asked):
-            counts[key] = (state, 0, now)
-            return 0, True
+        if not names.leaves_over:
+            other = self._asks_otherwise(names)
+            if other is None:
+                return 0, False
+            if not other:
+                counts[key] = (state, 0, now)
+                return 0, True
         newest = partial(latest_content, self.store, spec.name, since=names.day)
         standing = read_standing(self.store, spec, names.day, lambda: newest().digests)
         count = sum(place.kind == "again" for place in standing.places.values())
         counts[key] = (state, count, now)
         return count, True
+
+    def _asks_otherwise(self, names: CellNames) -> bool | None:
+        """Whether any request of a cell is of another kind than the collection's; None: there was no time to see."""
+        asked = sorted(names.asked)
+        for part in slices(len(asked), _REQUESTS_AT_ONCE):
+            if part.start and self.budget.time_is_up:
+                return None
+            if self._others(names, asked[part]):
+                return True
+        return False
 
     def _others(self, names: CellNames, requests: Iterable[str]) -> frozenset[str]:
         """Which of a cell's requests are of another kind than the collection's; each is read once."""
