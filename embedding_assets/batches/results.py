@@ -53,6 +53,7 @@ class BatchRow:
         reason: what there is to say: an unknown status, why the batch failed, what the trouble is.
         landing: the one that counts now, if there is one.
         age: seconds since the batch was created.
+        aside: why it is set aside: it is of another kind than the collection's; empty where it counts.
     """
 
     batch_id: str
@@ -65,6 +66,7 @@ class BatchRow:
     reason: str = ""
     landing: Landing | None = None
     age: int = 0
+    aside: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,12 @@ class CellResults:
     @property
     def landings(self) -> list[Landing]:
         """The landings that count, of the batches that have one."""
-        return [row.landing for row in self.batches if row.landing is not None]
+        return [row.landing for row in self.batches if row.landing is not None and not row.aside]
 
     @property
     def tokens(self) -> int:
         """Tokens charged for what is landed."""
-        return sum(landing.tokens for landing in self.landings)
+        return sum(row.landing.tokens for row in self.batches if row.landing is not None)
 
 
 def poll(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +12,7 @@ from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import Landing, fetch_landing, newest_landings
 from embedding_assets.batches.requests import read_requests
-from embedding_assets.batches.results import CellResults, poll
+from embedding_assets.batches.results import BatchRow, CellResults, poll
 from embedding_assets.batches.submit import Submission, submit
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import warm_up
@@ -68,7 +68,15 @@ def land_cell(
     deltas = readable_deltas(store, list_deltas(store, spec.name, day))
     # Where only the distance is another, the delta is built again from what has landed: that has to be whole.
     done = [d for d in deltas if d.vectors == held.vectors or d.distance == held.distance]
-    return poll(api, store, held, day, skip={entry.batch_id for d in done for entry in d.batches}, only=forced)
+    found = poll(api, store, held, day, skip={entry.batch_id for d in done for entry in d.batches}, only=forced)
+    return replace(found, batches=tuple(_set_aside(row, held) for row in found.batches))
+
+
+def _set_aside(row: BatchRow, held: CollectionSpec) -> BatchRow:
+    """A batch's row, with why its landing is set aside, if it is."""
+    if row.landing is None or fits(row.landing, held):
+        return row
+    return replace(row, aside=f"set aside: it {why_aside(row.landing, held)}")
 
 
 @dataclass(frozen=True)

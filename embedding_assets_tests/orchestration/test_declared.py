@@ -69,6 +69,9 @@ def test_what_an_earlier_version_paid_for_is_named_and_asked_again_once(fresh: D
     looked = right.run_cell("batch_results", "deltas")
     assert looked.success
     assert aside.id in str(metadata(looked, "deltas")["set_aside"])
+    landed = metadata(looked, "batch_results")
+    assert (landed["accepted_records"], landed["set_aside_batches"]) == (20, 1)
+    assert sum("set aside" in row["reason"] for row in landed["batches"]) == 1
     found = checks(looked)
     assert (found["deltas_are_whole"].passed, found["results_are_complete"].passed) == (True, True)
     assert "set aside" in (found["deltas_are_whole"].description or "")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from embedding_assets.batches.files import encode
 from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.requests import read_requests
-from embedding_assets.errors import ConfigurationError
+from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError
 from embedding_assets.pipeline.operations import delete_deltas, rebuild_snapshot, repair
 from embedding_assets.pipeline.pending import compaction_due
 from embedding_assets.pipeline.proofs import prove_deltas
@@ -266,6 +269,48 @@ def test_a_request_of_another_program_and_kind_is_rejected_by_name_and_never_bou
     run_until_quiet(story)
     assert paid(story) == 30
     assert story.books().rejected == 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_any_order_each_record_is_paid_for_once_under_the_right_line(story: Cell, seed: int) -> None:
+    """Steps of this version and of earlier ones, under right and wrong lines, in any order; then the line is right."""
+    chance, records = random.Random(seed), 30
+
+    def write_more() -> None:
+        nonlocal records
+        records += chance.randrange(1, 6)
+        story.write(receipt_lines(records))
+
+    def refused(wrong: Cell) -> None:
+        with pytest.raises(ConfigurationError):
+            wrong.submit()
+
+    def earlier_built(wrong: Cell) -> None:
+        with suppress(EmbeddingAssetsError):  # landings of several kinds, as ever
+            as_earlier_versions_built(wrong)
+
+    steps: list[Callable[[Cell], object]] = [
+        lambda wrong: write_more(),
+        refused,
+        as_earlier_versions_asked,
+        as_earlier_versions_landed,
+        earlier_built,
+        lambda wrong: chance.choice([story, wrong]).land(),
+        lambda wrong: chance.choice([story, wrong]).build(),
+        lambda wrong: chance.choice([story, wrong]).compact(),
+        lambda wrong: story.submit(),
+        lambda wrong: story.wait(),
+    ]
+    for _ in range(14):
+        chance.choice(steps)(declared(story, **WRONG[chance.choice(list(WRONG))]))
+        assert story.books().requested <= records
+        assert story.proof().lost == ()
+    story.submit()
+    story.wait()
+    run_until_quiet(story)
+    assert_all_is_well(story, records)
+    asked = [one.request for one in read_requests(story.store, story.spec.name, story.day) if one.batch]
+    assert sum(request.count for request in asked if fits(request, story.spec)) == records
 
 
 @every_kind

@@ -70,7 +70,7 @@ def build_sharded_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefiniti
                 yield dg.Output(Planned(None, done, (), began), "planned")
                 return
             begun = begin(store.open(), spec, scratch=Path(scratch), **how)
-        current = Compaction(begun.current, None, base=begun.current.id) if begun.current else None
+        current = Compaction(begun.current, None, base=begun.current.id, aside=begun.aside) if begun.current else None
         yield dg.Output(Planned(begun.draft, current, begun.adoptions, began), "planned")
         for shard in range(begun.draft.shards if begun.draft else 0):
             name = layout.shard_name(shard, spec.shards)

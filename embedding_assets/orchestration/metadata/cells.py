@@ -67,6 +67,7 @@ def say_landed(results: CellResults, damages: Sequence[Damage], store: StoreReso
         "landed_bytes": sum(file.size for landing in new for file in landing.files),
         "pending_batches": results.count("pending", "unsent", "trouble"),
         "batches_with_a_delta": results.count("skipped"),
+        "set_aside_batches": sum(bool(row.aside) for row in results.batches),
         "quarantined_deltas": len(damages),
         "requested_records": requested,
         "accepted_records": accepted,
@@ -85,7 +86,7 @@ def say_landed(results: CellResults, damages: Sequence[Damage], store: StoreReso
                     "accepted": row.landing.accepted if row.landing else None,
                     "rejected": row.landing.rejected if row.landing else None,
                     "missing": row.landing.missing if row.landing else None,
-                    "reason": row.reason,
+                    "reason": row.aside or row.reason,
                 }
                 for row in results.batches
             ],
