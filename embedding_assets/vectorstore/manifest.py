@@ -18,7 +18,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.store.sealed import CHECKSUM, checksum_of, dump
 
-FORMAT = 2  # of snapshots with several shards; all else is written in format 1
+FORMAT = 3  # 1 had neither shards nor SQLite's change counter, 2 had shards
 _LATER = ("engine", "shard", "shards")  # fields that the first manifests did not have: left out where they say nothing
 _HASHED_AT_ONCE = 4  # hashing leaves Python's lock alone
 Kind = Literal["delta", "snapshot"]
@@ -103,7 +103,7 @@ class Manifest:
     created_at: str
     run_id: str
     chromadb_version: str
-    format: int = 1
+    format: int = FORMAT
     engine: str = ""
     day: str | None = None
     batches: tuple[BatchEntry, ...] = ()
@@ -182,8 +182,8 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
             raise ConfigurationError(
                 key, f"has the format {raw['format']}; this version reads {FORMAT}", "Update embedding-assets."
             )
-        if raw["format"] not in (1, FORMAT):
-            raise ValueError(f"its format is {raw['format']!r}; this version reads 1 and {FORMAT}")
+        if raw["format"] not in range(1, FORMAT + 1):
+            raise ValueError(f"its format is {raw['format']!r}; this version reads 1 to {FORMAT}")
         raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
         raw["batches"] = tuple(BatchEntry(**entry) for entry in raw["batches"])
         raw["deltas"] = tuple(raw["deltas"])

@@ -159,7 +159,6 @@ def _merge(
             run_id=draft.run_id,
             chromadb_version=merged.chromadb_version,
             engine=merged.how,
-            format=2 if name else 1,
             generation=draft.generation,
             parent=done.base,
             deltas=tuple(sorted(done.held)),

@@ -151,7 +151,7 @@ def test_an_opened_version_can_be_rolled_back_to(world: Made) -> None:
 
 def test_a_manifest_of_an_earlier_version_says_nothing_of_changes_and_holds(world: Made) -> None:
     old = dataclasses.replace(
-        world.waiting, files=tuple(FileEntry(e.path, e.size, e.sha256) for e in world.waiting.files)
+        world.waiting, format=1, files=tuple(FileEntry(e.path, e.size, e.sha256) for e in world.waiting.files)
     )
     assert b"changes" not in old.to_bytes()
     assert parse_manifest(old.to_bytes(), old.key) == old

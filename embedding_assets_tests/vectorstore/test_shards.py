@@ -26,7 +26,7 @@ from embedding_assets.vectorstore.cache import fetch_current
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import Compaction, begin, compact, finish
 from embedding_assets.vectorstore.draft import Draft
-from embedding_assets.vectorstore.manifest import Manifest
+from embedding_assets.vectorstore.manifest import FORMAT, Manifest
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets.vectorstore.shard import make_shard
@@ -136,7 +136,7 @@ def test_each_shard_is_a_plain_chromadb_folder_and_one_without_records_has_none(
 ) -> None:
     deliver(folder_store, tmp_path, "a", ["id-00001", "id-00002"])
     manifest = current(folder_store, tmp_path, 8)
-    assert manifest.format == 2
+    assert manifest.format == FORMAT
     there = {key.split("/")[4] for key in keys(folder_store, manifest.folder) if key.count("/") > 4}
     assert there == {layout.shard_name(shard_of(i, 8), 8) for i in ("id-00001", "id-00002")}
     assert all(part is None or f"{part.folder}/chroma.sqlite3" in keys(folder_store) for part in manifest.parts)
