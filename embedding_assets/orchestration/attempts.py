@@ -77,5 +77,6 @@ def _past_runs(instance: dg.DagsterInstance, job: str, assets: frozenset[dg.Asse
         if run.job_name != job and not assets & (run.asset_selection or frozenset()):
             continue
         ended = (record.end_time or record.update_timestamp.timestamp()) if run.is_finished else None
-        found.append(PastRun(run.tags.get(STATE_TAG), ended, run.is_success))
+        cancelled = run.status == dg.DagsterRunStatus.CANCELED
+        found.append(PastRun(run.tags.get(STATE_TAG), ended, run.is_success, cancelled))
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import dagster as dg
 
 from embedding_assets.catalog import Catalog
@@ -47,6 +49,11 @@ def cell_of(partition_key: str) -> tuple[str, str]:
     # Dagster joins the values in the order of the dimensions' names; neither value can hold the separator.
     collection, day = partition_key.split("|")
     return collection, day
+
+
+def is_cell(catalog: Catalog, collection: str, day: str) -> bool:
+    """Whether a cell is a partition: its collection is declared, and its day is neither before `start` nor to come."""
+    return collection in catalog.names and str(catalog.start) <= day <= str(datetime.now(timezone.utc).date())
 
 
 def cells_of_a_collection() -> dg.PartitionMapping:

@@ -24,8 +24,10 @@ def build_schedules(catalog: Catalog, names: Names, *, running: bool) -> list[dg
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Submits the documents that were not asked for yet, for every collection, once a day.",
     )
-    def daily_requests(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    def daily_requests(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         day = str(layout.now().date())
+        if day < str(catalog.start):
+            return dg.SkipReason(f"`start` is {catalog.start}: there is no day to ask for yet")
         return [dg.RunRequest(run_key=f"{name}/{day}", partition_key=cell_key(name, day)) for name in catalog.names]
 
     audit = dg.ScheduleDefinition(

@@ -18,11 +18,13 @@ class PastRun:
         state: what it was asked for; None: somebody launched it by hand.
         ended_at: seconds since 1970; None: it is queued or under way.
         succeeded: whether it ended well.
+        cancelled: whether somebody ended it on purpose.
     """
 
     state: str | None
     ended_at: float | None
     succeeded: bool = False
+    cancelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def next_attempt(state: str, past: Sequence[PastRun], now: float) -> Attempt:
 
     Failures for other states count for the pauses, so that a disk that is full does not fail anew with every new
     delta; they do not count as attempts, so that something new is always tried. A launch by hand makes all begin anew.
+    A cancelled run is no failure: the same state is left alone for the longest pause, and another state is tried.
 
     Args:
         state: what there is to do; changes whenever there is something else to do.
@@ -58,6 +61,8 @@ def next_attempt(state: str, past: Sequence[PastRun], now: float) -> Attempt:
     """
     if any(run.ended_at is None for run in past):
         return Attempt("under way")
+    cancelled = past[0] if past and past[0].cancelled and past[0].state in (None, state) else None
+    past = [run for run in past if not run.cancelled]
     in_vain, failures, number = 0, 0, 1
     for run in past:
         if run.state is None:  # by hand: it does not count, but it is not followed at once either
@@ -72,10 +77,11 @@ def next_attempt(state: str, past: Sequence[PastRun], now: float) -> Attempt:
     number = failures + 1
     if number > ATTEMPTS:
         return Attempt("stopped", number)
-    if in_vain:
-        at = (past[0].ended_at or 0.0) + pause(in_vain)
-        if now < at:
-            return Attempt("later", number, at)
+    at = (past[0].ended_at or 0.0) + pause(in_vain) if in_vain else 0.0
+    if cancelled:
+        at = max(at, (cancelled.ended_at or 0.0) + _LONGEST_PAUSE)
+    if now < at:
+        return Attempt("later", number, at)
     return Attempt("now", number)
 
 

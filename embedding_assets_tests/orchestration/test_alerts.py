@@ -333,3 +333,13 @@ def test_a_damaged_delta_is_told_by_the_audit_and_its_healing_by_the_next_run(
     complete.tick("alerts")
     complete.tick("alerts")
     assert hook.titles[1:] == [f"[{cell.spec.name} {cell.day}] deltas_are_whole recovered"]
+
+
+def test_a_run_that_somebody_cancelled_is_no_failure(alarms: Alarms, hook: Webhook) -> None:
+    alarms.faults.crash.add("lines|2026-11-03")
+    job = alarms.definitions.resolve_job_def("embed_cell")
+    job.execute_in_process(instance=alarms.instance, partition_key="lines|2026-11-03", raise_on_error=False)
+    (run,) = alarms.instance.get_runs()
+    alarms.instance.report_run_canceled(run)  # its step failed because it was interrupted
+    alarms.look()
+    assert hook.received == []

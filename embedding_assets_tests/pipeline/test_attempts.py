@@ -18,6 +18,10 @@ def succeeded(ago: float, state: str | None = "s") -> PastRun:
     return PastRun(state, NOW - ago, True)
 
 
+def cancelled(ago: float, state: str | None = "s") -> PastRun:
+    return PastRun(state, NOW - ago, cancelled=True)
+
+
 def under_way(state: str | None = "s") -> PastRun:
     return PastRun(state, None)
 
@@ -54,6 +58,12 @@ HOPELESS = [failed(HOUR * (n + 1)) for n in range(ATTEMPTS)]
         pytest.param([failed(10, BY_HAND)], "later", 1, 50, id="but not at once"),
         pytest.param([failed(10), failed(900, BY_HAND), *HOPELESS], "later", 2, 50, id="and grow anew"),
         pytest.param([succeeded(10)], "later", 1, 50, id="it succeeded, and the state is as before"),
+        pytest.param([cancelled(10)], "later", 1, HOUR - 10, id="somebody cancelled it: not at once"),
+        pytest.param([cancelled(HOUR)], "now", 1, 0, id="but in the end"),
+        pytest.param([cancelled(10, "other")], "now", 1, 0, id="there is news since somebody cancelled it"),
+        pytest.param([cancelled(10, BY_HAND)], "later", 1, HOUR - 10, id="somebody's own run was cancelled"),
+        pytest.param([cancelled(HOUR)] * 9, "now", 1, 0, id="to cancel is no attempt"),
+        pytest.param([cancelled(HOUR), *HOPELESS], "stopped", ATTEMPTS + 1, 0, id="nor does it begin anew"),
         pytest.param([succeeded(HOUR)] * 30, "now", 1, 0, id="which is never hopeless"),
     ],
 )

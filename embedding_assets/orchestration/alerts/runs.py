@@ -116,6 +116,9 @@ def _steps(events: Sequence[dg.EventLogEntry], run: dg.DagsterRun, own: Own) -> 
                 continue
             ended[step] = _change(run, "step", step if of_assets else f"{run.job_name}.{step}", reason, event.timestamp)
     found = list(ended.values())
+    if run.status == dg.DagsterRunStatus.CANCELED:
+        # Somebody ended it on purpose: a step that was interrupted did not fail, whatever its error looks like.
+        return [change for change in found if not change.failed]
     if run.status == dg.DagsterRunStatus.FAILURE and not any(change.failed for change in found):
         if not any(_checked(event) for event in events):  # it failed because a check did, which is told as such
             left = [step for step in planned if step in own.steps and step not in ended]

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 from pydantic import Field
 
+from embedding_assets.batches.balance import balance
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.forms import pasted
 from embedding_assets.orchestration.metadata.cells import say_landed
@@ -16,6 +17,7 @@ from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
 from embedding_assets.pipeline.cells import land_cell
 from embedding_assets.pipeline.healing import heal_cell
+from embedding_assets.pipeline.kinds import as_held
 
 
 class BatchResultsConfig(dg.Config):
@@ -59,7 +61,7 @@ def build_batch_results(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         for row in results.batches:
             if row.state in ("trouble", "lost", "kept"):
                 context.log.warning(f"batch {row.batch_id}: {row.state}: {row.reason}")
-        said = say_landed(results, damages, store, client.url)
+        said = say_landed(results, balance(objects, as_held(objects, spec), day), damages, store, client.url)
         new = [row.batch_id for row in results.batches if row.state == "landed"]
         return dg.MaterializeResult(
             # An outcome is the digest of all that a landing says.

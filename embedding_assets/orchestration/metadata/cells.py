@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from embedding_assets.batches.balance import CellBalance
 from embedding_assets.batches.discover import Discovery
 from embedding_assets.batches.results import CellResults
 from embedding_assets.batches.submit import Submission
@@ -53,13 +54,14 @@ def say_submitted(sent: Submission, found: Discovery, api_url: str) -> Metadata:
     }
 
 
-def say_landed(results: CellResults, damages: Sequence[Damage], store: StoreResource, api_url: str) -> Metadata:
-    """Of `batch_results`."""
+def say_landed(
+    results: CellResults, books: CellBalance, damages: Sequence[Damage], store: StoreResource, api_url: str
+) -> Metadata:
+    """Of `batch_results`; `books`: what the check of the same cell counts, so that both say the same."""
     landings = results.landings
     new = [row.landing for row in results.batches if row.state == "landed" and row.landing]
     accepted = sum(landing.accepted for landing in landings)
-    requested = sum(row.requested for row in results.batches)
-    rejected = sum(landing.rejected for landing in landings)
+    requested, rejected = books.requested, books.rejected
     return {
         "dagster/row_count": accepted,
         "landed_batches": results.count("landed"),
@@ -70,7 +72,7 @@ def say_landed(results: CellResults, damages: Sequence[Damage], store: StoreReso
         "set_aside_batches": sum(bool(row.aside) for row in results.batches),
         "quarantined_deltas": len(damages),
         "requested_records": requested,
-        "accepted_records": accepted,
+        "accepted_records": books.accepted,
         "rejected_records": rejected,
         "missing_records": sum(landing.missing for landing in landings),
         "rejected_share": rejected / requested if requested else 0.0,

@@ -1,6 +1,7 @@
 """The sensor that asks for the cells in which batches have finished."""
 
 import time
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -11,8 +12,8 @@ from embedding_assets.errors import ApiUnavailableError, EmbeddingAssetsError
 from embedding_assets.orchestration.attempts import request_run
 from embedding_assets.orchestration.jobs import CELL_ASSETS, CELL_JOB
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.partitions import cell_key
-from embedding_assets.pipeline.pending import cells_to_run
+from embedding_assets.orchestration.partitions import cell_key, is_cell
+from embedding_assets.pipeline.pending import CellToRun, cells_to_run
 from embedding_assets.store import layout
 
 # What one tick may do; the next one goes on. A page takes OpenAI about a third of a second.
@@ -57,8 +58,12 @@ def build_finished_batches(
         if work.trouble is not None:
             context.log.warning(str(work.trouble))
             position = position.after_waiting(work.trouble.retry_after or 0.0)
+        alone = _left_alone(catalog, cells)
+        if alone:
+            context.log.warning(alone)
+        cells = [cell for cell in cells if is_cell(catalog, cell.collection, cell.day)]
         if not cells:
-            return dg.SensorResult(skip_reason=_nothing(work), cursor=position.to_text())
+            return dg.SensorResult(skip_reason=alone or _nothing(work), cursor=position.to_text())
         asked = [
             request_run(
                 context.instance,
@@ -72,12 +77,30 @@ def build_finished_batches(
             for cell in cells
         ]
         requests = [one for one in asked if isinstance(one, dg.RunRequest)]
-        not_now = "; ".join(one for one in asked if isinstance(one, str))
+        not_now = "; ".join([*(one for one in asked if isinstance(one, str)), *([alone] if alone else [])])
         return dg.SensorResult(
             run_requests=requests, skip_reason=None if requests else not_now, cursor=position.to_text()
         )
 
     return finished_batches
+
+
+def _left_alone(catalog: Catalog, cells: Sequence[CellToRun]) -> str:
+    """Which cells the configuration no longer names, so that Dagster has no partition for them."""
+    days: dict[str, list[str]] = {}
+    for cell in cells:
+        if not is_cell(catalog, cell.collection, cell.day):
+            days.setdefault(cell.collection, []).append(cell.day)
+    said = []
+    for collection, left in sorted(days.items()):
+        many = f"{len(left)} days" if len(left) > 1 else left[0]
+        why = (
+            f"is outside of the days from `start` ({catalog.start}) to today"
+            if collection in catalog.names
+            else "belongs to a collection that is not declared"
+        )
+        said.append(f"{collection}: {many} with work is left alone, as it {why}; declare it again to go on with it")
+    return "; ".join(said)
 
 
 def _nothing(work: PendingWork) -> str:

@@ -26,26 +26,32 @@ def build_lacking_snapshots(
     )
     def lacking_snapshots(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         requests, waiting = [], []
-        try:
-            objects = names.store_in(context).open()
-            for spec in catalog:
+        failed: EmbeddingAssetsError | None = None
+        objects = names.store_in(context).open()
+        for spec in catalog:
+            # Each by itself: what one collection is in trouble with keeps no other from compaction.
+            try:
                 due = compaction_due(objects, spec)
-                if due is None:
-                    continue
-                asked: dg.RunRequest | str = f"{spec.name}: {due.reason}"
-                if due.due:
-                    asked = request_run(context.instance, job, assets, spec.name, due.state, due.reason)
-                if isinstance(asked, dg.RunRequest):
-                    requests.append(asked)
-                else:
-                    waiting.append(asked)
-        except EmbeddingAssetsError as error:
-            if error.recoverable and not requests:
-                return dg.SkipReason(str(error))
-            if not error.recoverable:
-                raise
-        if not requests:
-            return dg.SkipReason("; ".join(waiting) or "no snapshot lacks a delta")
-        return dg.SensorResult(run_requests=requests)
+            except EmbeddingAssetsError as error:
+                waiting.append(f"{spec.name}: {error}")
+                if not error.recoverable:
+                    context.log.error(f"{spec.name}: {error}")  # noqa: TRY400  (its own words say it)
+                    failed = failed or error
+                continue
+            if due is None:
+                continue
+            asked: dg.RunRequest | str = f"{spec.name}: {due.reason}"
+            if due.due:
+                asked = request_run(context.instance, job, assets, spec.name, due.state, due.reason)
+            if isinstance(asked, dg.RunRequest):
+                requests.append(asked)
+            else:
+                waiting.append(asked)
+        if requests:
+            return dg.SensorResult(run_requests=requests)
+        if failed is not None:
+            # Nothing is held up by it, and a tick that fails is told.
+            raise failed
+        return dg.SkipReason("; ".join(waiting) or "no snapshot lacks a delta")
 
     return lacking_snapshots
