@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint bench bench-quick hnswlib damage-matrix crash-matrix races alert-matrix clean clean-demo
+.PHONY: help setup demo dev test lint bench bench-quick hnswlib damage-matrix crash-matrix races alert-matrix api-matrix clean clean-demo
 
 help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ races: $(READY)  ## Many writers, pruners and readers at once on one collection
 
 alert-matrix: $(READY)  ## Failures by kind, with channels down and a daemon that is killed: is an alert lost, or doubled?
 	@PYTHONPATH=. $(BIN)/python benchmarks/alert_matrix.py
+
+api-matrix: $(READY)  ## A batch service that misbehaves in every way: is anything lost, paid twice, wrong or stuck?
+	@PYTHONPATH=. $(BIN)/python benchmarks/api_matrix.py
 
 clean-demo:  ## Forget the demo's data
 	rm -rf .demo
