@@ -73,6 +73,7 @@ class CollectionSpec(Strict):
     Attributes:
         name: its name, in the store, in Dagster and inside its ChromaDB databases.
         model: the embedding model, one for all its records.
+        model_answers_as: further names under which the API answers for this model, such as a server's own.
         dimensions: floats per vector.
         distance: `cosine`, `l2` (squared) or `ip`, as ChromaDB names them.
         documents: a JSONL file, a folder, a glob pattern or a store prefix; `{day}` in it stands for the cell's day
@@ -81,6 +82,8 @@ class CollectionSpec(Strict):
         batch_requests, batch_bytes: the largest batch file that is submitted.
         delta_records: small batches of a cell are put together into deltas of about so many records.
         shards: into how many databases a snapshot is divided, by a hash of the id; they are compacted side by side.
+        probe: whether one text is embedded by itself before a batch is submitted, to see that model and dimension are
+            as declared. Not where the server embeds in batches only.
         attempts: how often a record is submitted before it counts as rejected.
         compaction: when the snapshot is brought up to date.
         validated_since: from when on every delta was validated before it was committed; `deltas clean` looks at the
@@ -92,6 +95,7 @@ class CollectionSpec(Strict):
 
     name: str
     model: str = Field(min_length=1)
+    model_answers_as: tuple[str, ...] = ()
     dimensions: int = Field(ge=1, le=65_536)
     distance: Distance = "cosine"
     documents: str | None = Field(default=None, min_length=1)
@@ -100,6 +104,7 @@ class CollectionSpec(Strict):
     batch_bytes: int = Field(default=MAX_BATCH_BYTES, ge=100_000, le=MAX_BATCH_BYTES)
     delta_records: int = Field(default=10_000, ge=1)
     shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
+    probe: bool = True
     attempts: int = Field(default=3, ge=1)
     compaction: Compaction = Compaction()
     validated_since: datetime | None = None
@@ -156,6 +161,11 @@ class CollectionSpec(Strict):
                 f"meant, declare a new collection, such as `{self.name}-2`, with it: vectors of two kinds cannot be "
                 "searched together.",
             )
+
+    def answers_as(self, model: str) -> bool:
+        """Whether an answer under this model's name is of the declared model."""
+        # OpenAI answers with the dated name of a model: text-embedding-ada-002-v2 for text-embedding-ada-002.
+        return model in (self.model, *self.model_answers_as) or model.startswith(f"{self.model}-")
 
     @property
     def norm_range(self) -> tuple[float, float] | None:

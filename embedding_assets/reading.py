@@ -282,7 +282,9 @@ class Collection:
             from embedding_assets.batches.client import EmbeddingApi
 
             api = EmbeddingApi(self._settings.api)
-            self._embed = lambda texts: api.embed(list(texts), self.spec.model, self.spec.dimensions)
+            self._embed = lambda texts: api.embed(
+                list(texts), self.spec.model, self.spec.dimensions, self.spec.answers_as
+            )
         return self._embed
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from embedding_assets.batches.refusals import TOKEN_LIMIT, limit_in
 from embedding_assets.records import Vectors
 
 ENDPOINT: Final = "/v1/embeddings"
@@ -64,9 +65,14 @@ class ApiBatch:
         return self.status in TERMINAL or self.status in ACTIVE
 
     @property
+    def limit(self) -> str:
+        """The code of the limit for which it failed, which means later, not never; empty where it did not."""
+        return limit_in(*(p.code for p in self.problems)) if self.status == "failed" else ""
+
+    @property
     def token_limited(self) -> bool:
-        """Whether it failed only because too many tokens were enqueued: that means later, not never."""
-        return self.status == "failed" and any(p.code == "token_limit_exceeded" for p in self.problems)
+        """Whether it failed only because too many tokens were enqueued."""
+        return self.limit == TOKEN_LIMIT
 
     @property
     def reason(self) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -17,6 +15,8 @@ import openai
 import orjson
 
 from embedding_assets.batches.answers import ENDPOINT, ApiBatch, batch_of, vector_of
+from embedding_assets.batches.api_errors import QuotaError, TokenLimitError, masked, retry_after
+from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS, TOKEN_LIMIT, limit_in
 from embedding_assets.catalog import KNOWN_MODELS
 from embedding_assets.errors import ApiError, ApiUnavailableError, ConfigurationError
 from embedding_assets.records import Vectors, slices
@@ -33,7 +33,6 @@ PAGE: Final = 100  # the most that GET /v1/batches gives at once
 T = TypeVar("T")
 _CHUNK = 1024 * 1024
 _LONGEST_WAIT = 60.0
-_KEYS = re.compile(r"\b(sk|key|sess)-[A-Za-z0-9_*-]{3,}")
 
 
 class ApiMissingError(ApiError):
@@ -44,10 +43,6 @@ class _Unavailable(ApiUnavailableError):
     """Keeps the status, so that the client's own error, which may quote a key, need not be kept."""
 
     status: int | None = None
-
-
-class TokenLimitError(ApiUnavailableError):
-    """The organisation's limit of enqueued tokens is met; it goes away as batches finish."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +96,16 @@ class EmbeddingApi:
     def __repr__(self) -> str:
         return f"EmbeddingApi({self.url!r})"
 
-    def embed(self, texts: Sequence[str], model: str, dimensions: int) -> Vectors:
+    def embed(
+        self, texts: Sequence[str], model: str, dimensions: int, answers_as: Callable[[str], bool] = lambda name: True
+    ) -> Vectors:
         """Embeddings of some texts, float32 of shape (n, dimensions), in the order of the texts.
 
+        Args:
+            answers_as: whether an answer that names this model is of the declared one.
+
         Raises:
-            ApiError: the API refused, or its vectors have another dimension.
+            ApiError: the API refused, or its vectors have another dimension, or are another model's.
         """
         vectors = np.empty((len(texts), dimensions), dtype=np.float32)
         start = 0
@@ -118,6 +118,14 @@ class EmbeddingApi:
                     input=list(some), model=model, encoding_format="base64", **extra
                 ),
             )
+            named = getattr(answer, "model", None)
+            if isinstance(named, str) and named and not answers_as(named):
+                raise ApiError(
+                    f"model {model!r}",
+                    f"is declared, but the API answers as model {named!r}",
+                    f"If they are the same, declare `model_answers_as: [{named}]` in the collection; else correct "
+                    "`model` or OPENAI_BASE_URL.",
+                )
             if len(answer.data) != len(some):
                 raise ApiError(
                     f"model {model!r}", f"answered {len(answer.data)} of {len(some)} texts", "Ask the API's operator."
@@ -152,7 +160,7 @@ class EmbeddingApi:
 
         Raises:
             ApiUnavailableError: the batch may have been created or not; list the batches.
-            TokenLimitError: certainly not created.
+            LimitError: certainly not created.
         """
         client = self._client.with_options(max_retries=0)
 
@@ -320,13 +328,18 @@ class EmbeddingApi:
 
     def _translate(self, subject: str, error: Exception) -> Exception:
         """The error of ours that the client's error stands for; an unrelated error is returned as it is."""
-        reason = self._masked(error)
+        reason = masked(error, self._client.api_key)
         if isinstance(error, openai.APIStatusError):
             status, code = error.status_code, str(error.code or "")
-            if code == "token_limit_exceeded":
+            limit = limit_in(code, str(error.type or ""))
+            if limit == TOKEN_LIMIT:
                 return TokenLimitError(subject, reason, "It is submitted when other batches have finished.")
-            if code == "insufficient_quota":
-                return ApiError(subject, f"the API's quota is used up ({reason})", "Check the plan and billing.")
+            if limit in ACCOUNT_LIMITS or status == 402:
+                return QuotaError(
+                    subject,
+                    f"{ACCOUNT_LIMIT_MET} ({reason})",
+                    "Check the plan and billing; what waits is asked for by itself once the limit is lifted.",
+                )
             if status == 401:
                 return ApiError(subject, f"the API key is refused ({reason})", "Check OPENAI_API_KEY.")
             if status == 403:
@@ -341,7 +354,7 @@ class EmbeddingApi:
                 unavailable = _Unavailable(
                     subject, f"the API answered {status} ({reason})", "The next run tries again by itself."
                 )
-                unavailable.status, unavailable.retry_after = status, _retry_after(error)
+                unavailable.status, unavailable.retry_after = status, retry_after(error)
                 return unavailable
             return ApiError(subject, f"the API refused with {status} ({reason})", "Correct what is asked.")
         transport = type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore", "httpcore2"}
@@ -352,17 +365,6 @@ class EmbeddingApi:
                 "The next run tries again by itself; check OPENAI_BASE_URL if it stays so.",
             )
         return error
-
-    def _masked(self, error: Exception) -> str:
-        """The server's message without anything that could be a key."""
-        text = str(getattr(error, "message", "") or error or type(error).__name__)
-        body = getattr(error, "body", None)
-        if isinstance(body, dict) and isinstance(body.get("message"), str):
-            text = body["message"]
-        key = self._client.api_key
-        if key:
-            text = text.replace(key, "***")
-        return _KEYS.sub(r"\1-***", " ".join(text.split()))[:300].rstrip(".")
 
 
 def _ends(texts: Sequence[str]) -> Iterator[int]:
@@ -376,16 +378,3 @@ def _ends(texts: Sequence[str]) -> Iterator[int]:
                 size = 0
             size += length
         yield part.stop
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
-    said = error.response.headers.get("retry-after", "")
-    try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-    except ValueError:
-        return None

@@ -52,6 +52,7 @@ class Landing:
         outcome: digest of everything that this landing says; equal outcomes need no second landing.
         problem: the API's reason where the batch failed as a whole.
         token_limited: it failed because of the limit of enqueued tokens; that uses up no attempt.
+        limit: the code of the limit for which it failed, of whatever kind.
         remarks: some of the stray and repeated lines, in words.
     """
 
@@ -79,6 +80,7 @@ class Landing:
     problem: str = ""
     token_limited: bool = False
     remarks: tuple[str, ...] = ()
+    limit: str = ""
     format: int = FORMAT
 
     @property

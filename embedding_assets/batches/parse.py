@@ -18,10 +18,12 @@ import simdjson
 
 from embedding_assets.batches.answers import vector_of
 from embedding_assets.batches.numerals import read_numbers
+from embedding_assets.batches.refusals import code_of, may_succeed_later, status_of
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.records import Vectors
 
 ACCEPTED = "accepted"
+WRONG_MODEL = "wrong_model"
 _LONGEST_REASON = 300
 _KEY: Final = b'"embedding":'
 # What stands for a vector that was cut out; nobody who writes a file can know it.
@@ -35,10 +37,6 @@ Place: TypeAlias = tuple[bytes, int, int]
 _TEXT: Final = b'"'
 _NUMBERS: Final = b"["
 _NOWHERE: Final[Place] = (b"", 0, 0)
-
-# Statuses of one line that say nothing about the record: asking again may well succeed.
-_RETRYABLE_STATUSES = frozenset({401, 403, 408, 409, 425, 429})
-_RETRYABLE_CODES = frozenset({"batch_expired", "batch_cancelled", "rate_limit_exceeded", "server_error"})
 
 
 class Answer(NamedTuple):
@@ -182,8 +180,8 @@ def _body(raw: dict[str, Any]) -> dict[str, Any]:
         try:
             body = _json(body.encode("utf-8", "replace"))
         except ValueError:
-            body = {"error": {"message": body}} if response.get("status_code") != 200 else None
-    status = response.get("status_code")
+            body = {"error": {"message": body}} if status_of(response.get("status_code")) != 200 else None
+    status = status_of(response.get("status_code"))
     if status != 200:
         raise _refusal(body.get("error", body) if isinstance(body, dict) else body, status)
     if not isinstance(body, dict):
@@ -193,23 +191,26 @@ def _body(raw: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _refusal(error: Any, status: Any) -> _Bad:
+def _refusal(error: Any, status: int | None) -> _Bad:
     fields = error if isinstance(error, dict) else {"message": error}
-    code, message = str(fields.get("code") or ""), str(fields.get("message") or "no reason given")
-    number = status if isinstance(status, int) and not isinstance(status, bool) else None
-    # Without a status only the code can tell; unknown trouble is tried again rather than given up.
-    permanent = number is not None and 400 <= number < 500 and number not in _RETRYABLE_STATUSES
-    said = f"answered {number}: {message}" if number is not None else message
-    return _Bad(
-        code or (f"http_{number}" if number is not None else "error"), said, not permanent or code in _RETRYABLE_CODES
-    )
+    code, kind, message = (str(fields.get(name) or "") for name in ("code", "type", "message"))
+    if (number := status_of(code)) is not None:  # some servers give the status as the code
+        code, status = "", status if status is not None and status != 200 else number
+    said = message or "no reason given"
+    said = f"answered {status}: {said}" if status is not None else said
+    return _Bad(code_of(code, kind, status), said, may_succeed_later(code, kind, status))
 
 
 def _vector(body: dict[str, Any], spec: CollectionSpec, cut: Vectors | None) -> Vectors:
     model = body.get("model")
-    # OpenAI answers with the dated name of a model: text-embedding-ada-002-v2 for text-embedding-ada-002.
-    if isinstance(model, str) and model and model != spec.model and not model.startswith(f"{spec.model}-"):
-        raise _Bad("wrong_model", f"the vector is of model {model!r}, not {spec.model!r}")
+    if isinstance(model, str) and model and not spec.answers_as(model):
+        # Asking again would bring the same answer for the same money; the declaration is what can change.
+        raise _Bad(
+            WRONG_MODEL,
+            f"the vector is of model {model!r}, not {spec.model!r}; if they are the same, declare "
+            f"`model_answers_as: [{model}]`",
+            False,
+        )
     data = body.get("data")
     if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], dict):
         raise _Bad("no_embedding", "the response does not hold one embedding")

@@ -306,6 +306,7 @@ class _Poller:
             rejected_file=rejected,
             problem=batch.reason if batch else "",
             token_limited=batch.token_limited if batch else False,
+            limit=batch.limit if batch else "",
             remarks=tuple(landed.remarks),
         )
         return commit(self.store, landing, landed.again)

@@ -15,17 +15,17 @@ import pyarrow as pa
 from embedding_assets.batches.files import in_parallel, read_parquet
 from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import LOST_CODE, Landing, all_landings
+from embedding_assets.batches.refusals import LIMITS, TOKEN_LIMIT
 from embedding_assets.batches.requests import Asked, asked_ids, read_requests
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectStore
 
-LIMITED_CODE = "token_limit_exceeded"
 OTHER_KIND_CODE = "other_kind"
 Kind = Literal["accepted", "rejected", "unsent", "in_flight", "again", "unaccounted"]
 
 # Nobody's fault: such a turn does not count as one of the collection's `attempts`.
-_FREE = frozenset({LOST_CODE, LIMITED_CODE, OTHER_KIND_CODE})
+_FREE = LIMITS | {LOST_CODE, OTHER_KIND_CODE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +187,8 @@ def _outcome(one: RequestStanding, record_id: str) -> tuple[Kind, str, str]:
         reason, code = f"the {landing.status} batch does not mention it", "missing"
         if landing.problem:
             reason = f"the batch failed ({landing.problem})"
-        if landing.token_limited:
-            code = LIMITED_CODE
+        if landing.limit or landing.token_limited:
+            code = landing.limit or TOKEN_LIMIT
     if one.asked.request.foreign and landing.status in ("cancelled", "failed"):
         # Whoever cancels a batch does not want it; repeating it is for its submitter.
         return "rejected", f"another program's batch ended as {landing.status}", code

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.api_errors import LimitError, QuotaError
 from embedding_assets.batches.batch_file import write_batch_file
-from embedding_assets.batches.client import EmbeddingApi, TokenLimitError
+from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.plan import Planned, SubmissionPlan, documents_for, plan_submission
+from embedding_assets.batches.refusals import TOKEN_LIMIT
 from embedding_assets.batches.requests import (
     Request,
     SentBatch,
@@ -30,7 +32,7 @@ from embedding_assets.batches.requests import (
     write_files,
 )
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.errors import ApiUnavailableError, DocumentError
+from embedding_assets.errors import ApiError, ApiUnavailableError, DocumentError
 from embedding_assets.settings import S3Settings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -141,15 +143,42 @@ def execute_submission(
     rows: list[SentRow] = []
     if plan.unfinished or plan.again or plan.new:
         store.check_writable(layout.requests(spec.name))
-        api.embed(["Does this model give the dimension that is declared?"], spec.model, spec.dimensions)
+        held = _probe(api, spec)
         with tempfile.TemporaryDirectory(prefix="submit-", dir=folder) as scratch:
-            sender = _Sender(api, store, spec, Path(scratch), _since(plan.unfinished))
-            if plan.token_limited and (active := sender.active()):
+            sender = _Sender(api, store, spec, Path(scratch), _since(plan.unfinished), held)
+            if not held and plan.token_limited and (active := sender.active()):
                 sender.held = f"the limit of enqueued tokens was met and {active} batches are unfinished"
             rows = [sender.finish(request) for request in plan.unfinished]
             rows += [sender.submit(planned, plan.day) for planned in (*plan.again, *plan.new)]
             note = sender.held or note
+        if not spec.probe:
+            note = "; ".join(filter(None, [note, "the probe before submitting is skipped (`probe: false`)"]))
     return Submission(spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note, plan.passed_over)
+
+
+def _probe(api: EmbeddingApi, spec: CollectionSpec) -> str:
+    """Ask for one vector before anything is paid; returns why nothing may be created now, if a quota is used up.
+
+    Raises:
+        ApiError: model or dimension are not as declared, or the server has no such route.
+        ApiUnavailableError: it did not answer.
+    """
+    if not spec.probe:
+        return ""
+    text = "Does this model give the dimension that is declared?"
+    try:
+        api.embed([text], spec.model, spec.dimensions, spec.answers_as)
+    except QuotaError as error:
+        return str(error)
+    except ApiMissingError as error:
+        if spec.model in error.reason:
+            raise
+        raise ApiError(
+            f"POST {api.url.rstrip('/')}/embeddings",
+            f"is asked for one text before batches are submitted, and is not there ({error.reason})",
+            "Check OPENAI_BASE_URL; where the server embeds in batches only, declare `probe: false` in the collection.",
+        ) from None
+    return ""
 
 
 def _since(unfinished: Iterable[Request]) -> float:
@@ -235,6 +264,9 @@ class _Sender:
         path = write_batch_file(self.spec, documents, self.folder / f"{request.request_id}.jsonl")
         try:
             file_id = self.api.upload(path)
+        except LimitError as error:
+            self.held = str(error)
+            return replace(row, reason=self.held)
         finally:
             path.unlink()
             documents.unlink()
@@ -250,7 +282,7 @@ class _Sender:
         for turn in range(_CREATIONS):
             try:
                 self.last = self.api.create_batch(file_id, metadata)
-            except TokenLimitError as error:
+            except LimitError as error:
                 self.held = str(error)
                 return replace(row, reason=self.held)
             except ApiUnavailableError:
@@ -265,9 +297,10 @@ class _Sender:
         raise AssertionError("unreachable")
 
     def _limit_met(self) -> bool:
-        """Whether the batch created before met the limit of enqueued tokens meanwhile; then no more are created."""
-        if self.last is not None and not self.held and self.api.retrieve(self.last.id).token_limited:
-            self.held = f"batch {self.last.id} met the limit of enqueued tokens; it is asked again later"
+        """Whether the batch created before met a limit meanwhile; then no more are created."""
+        if self.last is not None and not self.held and (limit := self.api.retrieve(self.last.id).limit):
+            what = "the limit of enqueued tokens" if limit == TOKEN_LIMIT else f"a limit of the account ({limit})"
+            self.held = f"batch {self.last.id} met {what}; it is asked again later"
         return bool(self.held)
 
     def _commit(self, request: Request, batch: ApiBatch, action: Action, others: list[ApiBatch]) -> SentRow:

@@ -21,7 +21,7 @@ from embedding_assets.batches.parse import Answer, LineParser, place_of
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.records import RecordBatch
 
-SPEC = CollectionSpec(name="lines", model="m", dimensions=3)
+SPEC = CollectionSpec(name="lines", model="m", dimensions=3, model_answers_as=("vendor/embedder-v2",))
 VECTOR = np.array([0.5, -1.0, 2.0], dtype=np.float32)
 
 
@@ -53,6 +53,9 @@ GOOD = {
     "body as a string": line(response={"body": json.dumps(line()["response"]["body"])}),
     "dated name of the model": line(body={"model": "m-v2"}),
     "no model": line(body={"model": None}),
+    "status as text": line(response={"status_code": "200"}),
+    "status as a fraction": line(response={"status_code": 200.0}),
+    "a further name of the model": line(body={"model": "vendor/embedder-v2"}),
     "no usage": line(body={"usage": None}),
     "no error key": {k: v for k, v in line().items() if k != "error"},
 }
@@ -93,9 +96,36 @@ BAD: list[tuple[Any, str, bool]] = [
     (line(response={"status_code": 500, "body": {}}), "http_500", True),
     (line(response={"status_code": 503, "body": "down"}), "http_503", True),
     (line(response={"status_code": None}), "error", True),
+    (line(response={"status_code": True}), "error", True),
+    (line(response={"status_code": "400", "body": {}}), "http_400", False),
+    (line(response={"status_code": "429", "body": {}}), "http_429", True),
+    (
+        line(response={"status_code": 429, "body": {"error": {"type": "insufficient_quota"}}}),
+        "insufficient_quota",
+        True,
+    ),
+    (line(response={"status_code": 429, "body": {"error": {"code": "odd"}}}), "http_429", True),
+    (
+        line(response={"status_code": 403, "body": {"error": {"code": "billing_hard_limit_reached"}}}),
+        "billing_hard_limit_reached",
+        True,
+    ),
+    (
+        line(response={"status_code": 400, "body": {"error": {"code": "billing_hard_limit_reached"}}}),
+        "billing_hard_limit_reached",
+        True,
+    ),
+    ({"custom_id": "a", "response": None, "error": {"code": "400", "message": "odd"}}, "http_400", False),
+    ({"custom_id": "a", "response": None, "error": {"code": 503}}, "http_503", True),
+    ({"custom_id": "a", "response": None, "error": {"type": "invalid_request_error"}}, "error", False),
+    (
+        {"custom_id": "a", "response": None, "error": {"code": "content_policy_violation"}},
+        "content_policy_violation",
+        False,
+    ),
     (line(response={"body": None}), "no_body", True),
-    (line(response={"body": REFUSED}), "context_length_exceeded", True),
-    (line(body={"model": "other"}), "wrong_model", True),
+    (line(response={"body": REFUSED}), "context_length_exceeded", False),
+    (line(body={"model": "other"}), "wrong_model", False),
     (line(body={"data": []}), "no_embedding", True),
     (line(body={"data": None}), "no_embedding", True),
     (line(body={"data": [1]}), "no_embedding", True),

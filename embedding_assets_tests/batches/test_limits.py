@@ -1,0 +1,103 @@
+"""Limits mean later, not never; another model's name and a missing route are told before anything is paid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from embedding_assets.batches.api_errors import QuotaError
+from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.refusals import ACCOUNT_LIMITS
+from embedding_assets.batches.submit import submit
+from embedding_assets.errors import ApiError
+from embedding_assets.sandbox.faults import BatchFault
+from embedding_assets.settings import ApiSettings
+from embedding_assets_tests.batches.conftest import DIMENSIONS, World
+
+
+@contextmanager
+def answering(status: int, body: Any) -> Iterator[EmbeddingApi]:
+    """An API that answers everything the same."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield EmbeddingApi(ApiSettings("sk-x", f"http://127.0.0.1:{server.server_port}/v1"), retries=0)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _vector(model: str) -> dict[str, Any]:
+    return {"object": "list", "model": model, "data": [{"index": 0, "embedding": [0.5] * DIMENSIONS}]}
+
+
+@pytest.mark.parametrize("code", sorted(ACCOUNT_LIMITS))
+def test_a_batch_that_failed_for_the_accounts_limit_uses_up_no_attempt(world: World, code: str) -> None:
+    world.sandbox.set_fault(BatchFault(outcome="failed", code=code, times=world.spec.attempts + 1))
+    for _ in range(world.spec.attempts + 1):
+        world.round()
+        assert world.balance().again == 8
+    world.round()
+    assert world.balance().accepted == 8
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (429, {"code": "insufficient_quota"}),
+        (429, {"code": None, "type": "insufficient_quota"}),
+        (400, {"code": "billing_hard_limit_reached"}),
+        (403, {"code": "billing_not_active"}),
+        (402, {"code": None}),
+    ],
+)
+def test_while_the_quota_is_used_up_all_is_deferred_and_asked_afterwards(
+    world: World, status: int, error: dict[str, Any]
+) -> None:
+    with answering(status, {"error": {"message": "You exceeded your current quota", **error}}) as api:
+        sent = submit(api, world.store, world.spec, world.day, today=world.day)
+        with pytest.raises(QuotaError, match="quota or billing limit is met"):
+            api.create_batch("file", {})
+    assert [row.action for row in sent.rows] == ["deferred"]
+    assert "the API account's quota or billing limit is met" in sent.note
+    world.round()
+    assert world.balance().accepted == 8
+    assert [row.attempt for row in world.balance().batches] == [1]
+
+
+def test_another_models_name_is_told_before_anything_is_asked(world: World) -> None:
+    with answering(200, _vector("vendor/embedder-v2")) as api:
+        with pytest.raises(ApiError, match=r"answers as model 'vendor/embedder-v2'.*model_answers_as") as told:
+            submit(api, world.store, world.spec, world.day, today=world.day)
+        assert world.spec.model in str(told.value)
+        named = world.spec.model_copy(update={"model_answers_as": ("vendor/embedder-v2",)})
+        assert api.embed(["x"], named.model, DIMENSIONS, named.answers_as).shape == (1, DIMENSIONS)
+    assert world.balance().requested == 0
+
+
+def test_a_server_without_the_route_is_told_and_the_probe_can_be_skipped(
+    world: World, make_world: Callable[..., World]
+) -> None:
+    with answering(404, {"detail": "Not Found"}) as api, pytest.raises(ApiError, match=r"/embeddings.*probe: false"):
+        submit(api, world.store, world.spec, world.day, today=world.day)
+    sent = world.submit(probe=False)
+    assert sent.count("submitted") == 8
+    assert "probe before submitting is skipped" in sent.note
