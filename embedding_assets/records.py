@@ -1,14 +1,13 @@
 """Records, the columns they travel in, and the digest that proves a set of them whole.
 
-A record is an id, an embedding (float32), a document (text) and metadata (scalars). Records travel between the
-rooms as Arrow tables with `record_schema(dimension)`, on disk as Parquet, so that no room hands another a Python
-object per record.
+A record is an id, an embedding (float32), a document (text) and metadata (scalars, and lists of scalars of one type).
+Records travel between the rooms as Arrow tables with `record_schema(dimension)`, on disk as Parquet, so that no room
+hands another a Python object per record.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,11 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from embedding_assets.floats import settled_float
+
 Scalar: TypeAlias = str | int | float | bool
-Metadata: TypeAlias = dict[str, Scalar]
+Value: TypeAlias = Scalar | list[str] | list[int] | list[float] | list[bool]
+Metadata: TypeAlias = dict[str, Value]
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
 RESERVED_PREFIX = "ea:"
@@ -138,34 +140,63 @@ def clean_metadata(metadata: Mapping[str, Any]) -> Metadata:
     """Metadata as a ChromaDB database gives it back, or ValueError with the reason why it could not.
 
     Floats are rounded to 15 significant digits: chromadb 1.5.9 carries metadata through JSON and gives one float in
-    twelve back one unit in the last place off; numbers of 15 digits come back exactly, so that digests stay exact.
+    twelve back one unit in the last place off. Numbers of 15 digits come back exactly, or a neighbour of theirs does
+    (`floats.settled_float`), so that digests stay exact. Minus zero becomes zero, as SQLite has it.
     """
     clean: Metadata = {}
     for key, value in metadata.items():
         if not isinstance(key, str) or not key:
             raise ValueError("a metadata key is not a non-empty text")
+        _sound_text(key, f"metadata key {key!a}")
         if key.startswith((RESERVED_PREFIX, "chroma:")):
             raise ValueError(f"metadata key {key!r} is reserved")
         if key.startswith(("#", "$")):
             raise ValueError(f"metadata key {key!r} begins with {key[0]!r}, which ChromaDB refuses")
-        if isinstance(value, str):
-            clean[key] = _sound_text(value, f"metadata {key!r}")
-        elif isinstance(value, bool):
-            clean[key] = value
-        elif isinstance(value, int):
-            if not -_INT64_MAX - 1 <= value <= _INT64_MAX:
-                raise ValueError(f"metadata {key!r} is beyond 64 bits")
-            clean[key] = value
-        elif isinstance(value, float):
-            rounded = float(f"{value:.15g}")
-            if not math.isfinite(rounded):
-                raise ValueError(f"metadata {key!r} is {value}, which ChromaDB cannot hold")
-            clean[key] = rounded
-        else:
-            raise ValueError(
-                f"metadata {key!r} is of type {type(value).__name__}; ChromaDB holds text, numbers and true/false"
-            )
+        clean[key] = _clean_list(key, value) if isinstance(value, list) else _clean_scalar(key, value)
     return clean
+
+
+def _clean_list(key: str, values: list[Any]) -> Any:
+    if not values:
+        raise ValueError(f"metadata {key!r} is an empty list, which ChromaDB refuses")
+    kinds = {type(value) for value in values}
+    if len(kinds) > 1 or not kinds <= {str, int, float, bool}:
+        names = " and ".join(sorted(kind.__name__ for kind in kinds))
+        raise ValueError(
+            f"metadata {key!r} is a list of type {names}; ChromaDB holds lists of texts, of whole numbers, of floats "
+            "or of true/false"
+        )
+    return [_clean_scalar(key, value) for value in values]
+
+
+def _clean_scalar(key: str, value: Any) -> Scalar:
+    if isinstance(value, str):
+        return _sound_text(value, f"metadata {key!r}")
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if not -_INT64_MAX - 1 <= value <= _INT64_MAX:
+            raise ValueError(f"metadata {key!r} is beyond 64 bits")
+        return value
+    if isinstance(value, float):
+        settled = settled_float(value)
+        if settled is None:
+            raise ValueError(f"metadata {key!r} is {value}, which ChromaDB cannot hold")
+        return settled
+    raise ValueError(
+        f"metadata {key!r} is of type {type(value).__name__}; "
+        "ChromaDB holds text, numbers, true/false, and lists of them"
+    )
+
+
+def without_minus_zero(metadata: Mapping[str, Any]) -> Metadata:
+    """The same metadata with 0.0 for -0.0, as SQLite gives it back; stores of earlier versions may hold the other."""
+    return {
+        key: [item + 0.0 if type(item) is float else item for item in value]
+        if type(value) is list
+        else (value + 0.0 if type(value) is float else value)
+        for key, value in metadata.items()
+    }
 
 
 def clean_id(value: Any) -> str:

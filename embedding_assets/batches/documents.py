@@ -310,11 +310,11 @@ class _Reader:
         try:
             raw = _object(line)
             known = raw["id"] if isinstance(raw.get("id"), str) else None
-            record_id, text, metadata = _clean(raw)
+            record_id, text, metadata, said = _clean(raw)
         except ValueError as error:
             self._refuse(number, known, str(error))
             return
-        digest = content_digest(record_id, text, metadata)
+        digest = content_digest(record_id, text, said)
         row = self._rows.setdefault(record_id, len(self._rows))
         if row < len(self._lines):
             if self._digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES] == digest:
@@ -340,13 +340,18 @@ def _object(line: bytes) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ValueError(f"the line is of type {type(raw).__name__}, not an object")
     metadata = raw.get("metadata")
-    if isinstance(metadata, dict) and any(isinstance(v, float) and abs(v) >= 2**63 for v in metadata.values()):
+    if isinstance(metadata, dict) and any(
+        isinstance(v, float) and abs(v) >= 2**63
+        for value in metadata.values()
+        for v in (value if isinstance(value, list) else (value,))
+    ):
         # orjson reads an integer beyond 64 bits as a float, and so another number; Python's reader tells them apart.
         raw["metadata"] = json.loads(line)["metadata"]
     return raw
 
 
-def _clean(raw: dict[str, Any]) -> tuple[str, str, str]:
+def _clean(raw: dict[str, Any]) -> tuple[str, str, str, str]:
+    """A record's id, text and metadata, and the metadata that its digest is made of."""
     unknown = sorted(set(raw) - _KEYS)
     if unknown:
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))}; a line has id, text and metadata")
@@ -356,4 +361,7 @@ def _clean(raw: dict[str, Any]) -> tuple[str, str, str]:
     metadata = raw.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise ValueError(f"the metadata is of type {type(metadata).__name__}, not an object")
-    return record_id, text, canonical(dict(clean_metadata(metadata or {})))
+    clean = clean_metadata(metadata or {})
+    # What was asked for when minus zero was still kept must not be asked for, and paid for, once more.
+    said = {k: -0.0 if v == 0 and str(raw["metadata"][k]) == "-0.0" else v for k, v in clean.items()}
+    return record_id, text, canonical(dict(clean)), canonical(said)

@@ -31,6 +31,7 @@ _TABLES = {
         ("id", "key", "string_value", "int_value", "float_value", "bool_value"),
     ),
 }
+_TABLES["embedding_metadata_array"] = _TABLES["embedding_metadata"]
 
 
 def is_applied(connection: sqlite3.Connection, collection: Collection) -> bool:
@@ -97,8 +98,7 @@ def _rows_alike(connection: sqlite3.Connection, collection: Collection, touched:
             if all_others != alike:
                 return None
         count = alike if count is None else count
-    lists = "SELECT 1 FROM main.embedding_metadata_array UNION ALL SELECT 1 FROM base.embedding_metadata_array LIMIT 1"
-    return None if connection.execute(lists).fetchone() else count
+    return count
 
 
 def _vectors_alike(old: VectorReader, new: VectorReader, ids: list[str]) -> bool:

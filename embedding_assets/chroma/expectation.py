@@ -12,7 +12,7 @@ import numpy.typing as npt
 import orjson
 
 from embedding_assets.chroma.spec import DatabaseSpec
-from embedding_assets.records import Origin, RecordBatch, Vectors, slices
+from embedding_assets.records import Metadata, Origin, RecordBatch, Vectors, slices, without_minus_zero
 
 _BLOCK = 64  # vectors whose products stay in the processor's cache
 _PROJECTIONS = 4
@@ -141,6 +141,13 @@ def _apart(wanted: _Marks, found: _Marks) -> npt.NDArray[np.bool_]:
 
 def _text_hashes(batch: RecordBatch) -> list[bytes]:
     return [
-        hashlib.blake2b(orjson.dumps(texts, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
-        for texts in zip(batch.documents, batch.metadatas, strict=True)
+        hashlib.blake2b(_text(document, metadata), digest_size=16).digest()
+        for document, metadata in zip(batch.documents, batch.metadatas, strict=True)
     ]
+
+
+def _text(document: str, metadata: Metadata) -> bytes:
+    text = orjson.dumps((document, metadata), option=orjson.OPT_SORT_KEYS)
+    if b"-0.0" in text:  # landings and logs of earlier versions may hold minus zero, tables of SQLite cannot
+        text = orjson.dumps((document, without_minus_zero(metadata)), option=orjson.OPT_SORT_KEYS)
+    return text

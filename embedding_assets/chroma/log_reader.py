@@ -11,13 +11,13 @@ import numpy as np
 import orjson
 
 from embedding_assets.chroma.sqlite_reader import DOCUMENT_KEY, Collection, require_texts, unknown_value
-from embedding_assets.records import Scalar, Vectors, slices
+from embedding_assets.floats import float_as_serde
+from embedding_assets.records import Value, Vectors, slices
 
 ADD, UPDATE, UPSERT, DELETE = range(4)
 _AT_ONCE = 500  # rows in one query
 _SHORT = 16  # characters: so long a number has at most 15 digits, which every parser reads alike
 _MAX_INTEGER = 2**63 - 1
-_POWERS = [float(f"1e{n}") for n in range(309)]
 
 
 class LogRow(NamedTuple):
@@ -60,14 +60,14 @@ def log_vectors(connection: sqlite3.Connection, seqs: Sequence[int], dimension: 
     return out.astype(np.float32, copy=False)
 
 
-def log_metadata(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[dict[str, Scalar | None]]:
+def log_metadata(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[dict[str, Value | None]]:
     """The metadata of these log rows, the document among them; None means that the key is to be deleted.
 
     Raises:
         ValueError: a row is missing, or holds no JSON object.
-        UnknownFormatError: a value is a list or an object.
+        UnknownFormatError: a value is an object, or a list of something else than scalars of one type.
     """
-    parsed: list[dict[str, Scalar | None]] = []
+    parsed: list[dict[str, Value | None]] = []
     for some in slices(len(seqs), _AT_ONCE):
         found = _values(connection, "metadata, NULL", seqs[some])
         parsed.extend(parse_metadata(seq, found[seq][0]) for seq in seqs[some])
@@ -85,7 +85,7 @@ def _values(connection: sqlite3.Connection, columns: str, seqs: Sequence[int]) -
     return found
 
 
-def parse_metadata(seq: int, text: Any) -> dict[str, Scalar | None]:
+def parse_metadata(seq: int, text: Any) -> dict[str, Value | None]:
     """The metadata of this log row from the JSON text that stands there; raises as `log_metadata`."""
     if text is None:
         return {}
@@ -94,7 +94,7 @@ def parse_metadata(seq: int, text: Any) -> dict[str, Scalar | None]:
     values = _quickly(text)
     if values is None:
         try:
-            values = json.loads(text, parse_float=_float_as_serde, parse_constant=_no_constant)
+            values = json.loads(text, parse_float=float_as_serde, parse_constant=_no_constant)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"log row {seq} holds metadata that is no JSON: {error}") from error
     if not isinstance(values, dict):
@@ -107,13 +107,26 @@ def parse_metadata(seq: int, text: Any) -> dict[str, Scalar | None]:
         elif kind is int:
             if not -_MAX_INTEGER - 1 <= value <= _MAX_INTEGER:
                 raise ValueError(f"log row {seq} holds a number beyond 64 bits")
-        elif kind is list or kind is dict:
+        elif kind is list:
+            _require_list(seq, key, value)
+        elif kind is dict:
             raise unknown_value(key)
         if key == DOCUMENT_KEY and kind is not str:
             raise ValueError(f"log row {seq} holds a document that is no text")
         if not key.isascii():
             require_texts(key)
     return values
+
+
+def _require_list(seq: int, key: str, values: list[Any]) -> None:
+    """Raise for a list that ChromaDB does not hold."""
+    kinds = {type(value) for value in values}
+    if len(kinds) != 1 or not kinds <= {str, int, float, bool}:
+        raise unknown_value(key)
+    if kinds == {str}:
+        require_texts(*values)
+    if kinds == {int} and not all(-_MAX_INTEGER - 1 <= value <= _MAX_INTEGER for value in values):
+        raise ValueError(f"log row {seq} holds a number beyond 64 bits")
 
 
 def _quickly(text: str) -> Any:
@@ -123,6 +136,8 @@ def _quickly(text: str) -> Any:
     except orjson.JSONDecodeError:
         return None
     for value in values.values() if isinstance(values, dict) else ():
+        if type(value) is list and any(type(item) is float for item in value):
+            return None
         if type(value) is float:
             number = repr(value)
             # All parsers agree on what is short and stands there in its shortest form.
@@ -133,36 +148,3 @@ def _quickly(text: str) -> Any:
 
 def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON number")
-
-
-def _float_as_serde(text: str) -> float:
-    """The number as ChromaDB's JSON parser reads it, which is up to some units in the last place off.
-
-    It takes as many digits as fit 64 bits, and then multiplies or divides once by a power of ten.
-    """
-    mantissa, _, exponent_text = text.lower().partition("e")
-    negative = mantissa.startswith("-")
-    whole, _, fraction = mantissa.lstrip("-").partition(".")
-    exponent = int(exponent_text) if exponent_text else 0
-    significand, full = 0, False
-    for digits, decimal in ((whole, False), (fraction, True)):
-        for i, digit in enumerate(digits):
-            if full or significand * 10 + int(digit) >= 1 << 64:
-                full = True
-                if decimal:
-                    break
-                exponent += len(digits) - i
-                break
-            significand = significand * 10 + int(digit)
-            exponent -= decimal
-    value = float(significand)
-    while value and exponent < -308:
-        value /= 1e308
-        exponent += 308
-    if value:
-        if exponent > 308:
-            raise ValueError("a number is out of range")
-        value = value * _POWERS[exponent] if exponent >= 0 else value / _POWERS[-exponent]
-    if value == float("inf"):
-        raise ValueError("a number is out of range")
-    return -value if negative else value

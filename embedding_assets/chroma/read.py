@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -26,7 +27,7 @@ from embedding_assets.chroma.sqlite_reader import (
 )
 from embedding_assets.chroma.vectors import VectorReader, as_cosine_gives
 from embedding_assets.errors import CorruptedError
-from embedding_assets.records import RESERVED_KEYS, Metadata, Origin, RecordBatch, Scalar, Vectors
+from embedding_assets.records import RESERVED_KEYS, Metadata, Origin, RecordBatch, Value, Vectors
 
 _REMEDY = "Quarantine it and build it again"
 
@@ -45,7 +46,7 @@ def read_records(
         raw: give the vectors that are still in the log as they were written, not as `get` would give them.
 
     Raises:
-        UnknownFormatError: not the format of chromadb 1.5.9, or a metadata value is a list; use chromadb itself.
+        UnknownFormatError: not the format of chromadb 1.5.9, or a metadata value is an object; use chromadb itself.
         CorruptedError: the files contradict one another, with the reason.
     """
     with reading(folder) as connection:
@@ -159,12 +160,10 @@ def is_readable(folder: Path, collection: str | None = None) -> bool:
     try:
         with reading(folder) as connection:
             chosen = choose(read_collections(connection), collection)
-            if connection.execute("SELECT 1 FROM embedding_metadata_array LIMIT 1").fetchone():
-                return False
-            # Of the log only rows that may hold a list or an object; most hold none, and are passed over in SQLite.
+            # Of the log only rows that may hold an object or lists of such; most are passed over in SQLite.
             suspects = connection.execute(
                 "SELECT seq_id FROM embeddings_queue WHERE topic = ? "
-                "AND (instr(metadata, ':[') OR instr(metadata, ':{'))",
+                "AND (instr(metadata, ':{') OR instr(metadata, '[{') OR instr(metadata, '[['))",
                 (chosen.topic,),
             ).fetchall()
             log_metadata(connection, [seq for (seq,) in suspects])
@@ -244,8 +243,6 @@ def _stored_metadata(
     if keys == ():
         return [{} for _ in offsets]
     span = (offsets[0], offsets[-1])
-    if connection.execute("SELECT 1 FROM embedding_metadata_array WHERE id BETWEEN ? AND ? LIMIT 1", span).fetchone():
-        raise unknown_value("(a list)")
     # Another collection's records may lie between ours; they are passed over.
     return list(_metadata_where(connection, offsets, "id BETWEEN ? AND ?", span, keys).values())
 
@@ -281,12 +278,24 @@ def _metadata_where(
     for offset, key, *row in connection.execute(others, arguments):
         if offset in by_offset:
             by_offset[offset][key] = stored_value(key, *row)
+    lists: dict[tuple[int, str], list[Any]] = {}
+    elements = (
+        "SELECT id, key, string_value, int_value, float_value, bool_value FROM embedding_metadata_array "  # noqa: S608
+        f"WHERE {where} ORDER BY rowid"
+    )
+    for offset, key, *row in connection.execute(elements, arguments):
+        if offset in by_offset:
+            lists.setdefault((offset, key), []).append(stored_value(key, *row))
+    for (offset, key), values_of_list in lists.items():
+        if key in by_offset[offset] or len({type(value) for value in values_of_list}) != 1:
+            raise ValueError(f"the metadata key {key!r} has a list beside another value, or one of several types")
+        by_offset[offset][key] = values_of_list
     return by_offset
 
 
 def _logged_metadata(
     connection: sqlite3.Connection, records: Sequence[Sequence[int]], keys: tuple[str, ...] | None
-) -> Iterator[dict[str, Scalar | None]]:
+) -> Iterator[dict[str, Value | None]]:
     """The metadata of all log rows of these records, one after the other: nothing where no key is wanted."""
     seqs = [seq for seqs in records for seq in seqs]
     if keys == ():
@@ -296,7 +305,7 @@ def _logged_metadata(
         yield values if keys is None else {key: value for key, value in values.items() if key in keys}
 
 
-def _merge(values: Metadata, change: Mapping[str, Scalar | None]) -> None:
+def _merge(values: Metadata, change: Mapping[str, Value | None]) -> None:
     for key, value in change.items():
         if value is None:
             values.pop(key, None)

@@ -59,6 +59,11 @@ class RecordWriter:
             _metadata_rows(batch, offset),
         )
         run(
+            "INSERT INTO embedding_metadata_array (id, key, string_value, int_value, float_value, bool_value) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            _list_rows(batch, offset),
+        )
+        run(
             "INSERT INTO embedding_fulltext_search (rowid, string_value) VALUES (?, ?)",
             enumerate(batch.documents, start=offset + 1),
         )
@@ -139,7 +144,17 @@ def _metadata_rows(batch: RecordBatch, offset: int) -> Iterator[_Row]:
         number = offset + i + 1
         yield number, DOCUMENT_KEY, batch.documents[i], None, None, None
         for key, value in values.items():
-            yield _metadata_row(number, key, value)
+            if not isinstance(value, list):
+                yield _metadata_row(number, key, value)
+
+
+def _list_rows(batch: RecordBatch, offset: int) -> Iterator[_Row]:
+    """A row for each element of each list, in order."""
+    for number, values in enumerate(batch.metadatas, start=offset + 1):
+        for key, value in values.items():
+            if isinstance(value, list):
+                for element in value:
+                    yield _metadata_row(number, key, element)
 
 
 def _metadata_row(number: int, key: str, value: Scalar) -> _Row:

@@ -196,9 +196,9 @@ def stored_value(key: Any, text: Any, integer: Any, real: Any, boolean: Any) -> 
 
 
 def unknown_value(key: str) -> UnknownFormatError:
-    """The error for a metadata value that is a list."""
+    """The error for a metadata value that is neither a scalar nor a list of scalars of one type."""
     return UnknownFormatError(
-        f"metadata key {key!r}", "its value is no single text or number", "It is read through chromadb instead"
+        f"metadata key {key!r}", "its value is no text, number or list of such", "It is read through chromadb instead"
     )
 
 

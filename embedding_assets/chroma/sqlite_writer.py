@@ -28,7 +28,7 @@ from embedding_assets.chroma.sqlite_reader import (
     connect,
     read_collections,
 )
-from embedding_assets.records import Metadata, RecordBatch
+from embedding_assets.records import Metadata, RecordBatch, Value, without_minus_zero
 
 _TRIGRAM_SINCE = (3, 34, 0)  # the tokenizer of the full-text table
 CACHE_KIB = 128 * 1024
@@ -134,7 +134,7 @@ def learn_settings(connection: sqlite3.Connection, collection: Collection, batch
     if dimension not in (None, width):
         raise ValueError(f"vectors of {width} dimensions for a collection of {dimension}")
     schema: dict[str, Any] = json.loads(text)
-    for key, kind in {(key, type(value)) for values in batch.metadatas for key, value in values.items()}:
+    for key, kind in {(key, _kind_of(value)) for values in batch.metadatas for key, value in values.items()}:
         _require_usable(key)
         name = _KINDS[kind]
         schema["keys"].setdefault(key, {}).setdefault(name, schema["defaults"][name])
@@ -167,7 +167,15 @@ def raw_vectors(batch: RecordBatch) -> memoryview:
 
 def log_text(document: str, metadata: Metadata) -> str:
     """Document and metadata as the JSON text that stands in the log."""
-    return orjson.dumps({DOCUMENT_KEY: document, **metadata}).decode()
+    text = orjson.dumps({DOCUMENT_KEY: document, **metadata})
+    if b"-0.0" in text:
+        text = orjson.dumps({DOCUMENT_KEY: document, **without_minus_zero(metadata)})
+    return text.decode()
+
+
+def _kind_of(value: Value) -> type:
+    """The type of a value, or of those in a list; ChromaDB's settings do not tell them apart."""
+    return type(value[0]) if isinstance(value, list) else type(value)
 
 
 def _as_text(schema: dict[str, Any]) -> str:

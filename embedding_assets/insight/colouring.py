@@ -63,7 +63,9 @@ def _rank(colouring: Colouring, agreement: float) -> tuple[bool, float]:
 
 
 def _by_field(metadatas: Sequence[Metadata], field: str) -> Colouring | None:
-    values = [metadata.get(field) for metadata in metadatas]
+    found = [metadata.get(field) for metadata in metadatas]
+    # A point has one colour, so a list of values gives it none.
+    values = [None if isinstance(value, list) else value for value in found]
     present = [value for value in values if value is not None]
     if len(present) < _LEAST_PRESENT * len(values) or not present:
         return None

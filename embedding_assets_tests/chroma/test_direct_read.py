@@ -219,22 +219,22 @@ def test_a_record_without_document_or_metadata_reads_as_empty(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("only_log", [False, True])
-def test_list_metadata_is_left_to_the_api(tmp_path: Path, only_log: bool) -> None:
+def test_list_metadata_reads_as_the_api_reads_it(tmp_path: Path, only_log: bool) -> None:
     folder = tmp_path / "db"
     create(folder, Setup("l2", 2))
+    lists: list[Any] = [{"tags": ["x", "y", "x"]}, {"n": [1, 2], "f": [0.1, 1.0], "b": [True, False], "one": 1}]
     with client(folder) as opened:
-        opened.get_collection(NAME, embedding_function=None).add(
-            ids=["a"], embeddings=[[1, 2]], metadatas=[{"tags": ["x", "y"]}]
-        )
-    assert check_structure(folder).problems == ()
+        handle = opened.get_collection(NAME, embedding_function=None)
+        handle.add(ids=["a", "b"], embeddings=[[1, 2], [3, 4]], metadatas=lists)
+        handle.update(ids=["a"], metadatas=[{"tags": ["z"]}])
     if only_log:
         forget_metadata(folder)
         edit(folder, "DELETE FROM embedding_metadata_array")
-        assert check_structure(folder).problems == ()
-    assert read_ids(folder) == ["a"]
-    with pytest.raises(UnknownFormatError, match="no single text"):
-        list(read_records(folder))
-    assert not is_readable(folder)
+    assert check_structure(folder).problems == ()
+    assert is_readable(folder)
+    read = joined(read_records(folder))
+    assert read.metadatas == [{"tags": ["z"]}, lists[1]]
+    assert_equal(read, api_records(folder, tmp_path))
 
 
 def test_another_format_is_left_to_the_api(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 ids = st.lists(st.text(min_size=1, max_size=6).filter(lambda i: "\x00" not in i and i.strip()), max_size=9, unique=True)
 # ChromaDB's JSON parser gives back exactly what has up to 15 digits and no great exponent.
 numbers = st.one_of(st.integers(-(10**14), 10**14).map(lambda n: n / 1000), st.sampled_from([0.0, -0.0, 1e22, 1e-7]))
-values = st.one_of(texts, st.integers(-(2**63), 2**63 - 1), numbers, st.booleans())
+whole = st.integers(-(2**63), 2**63 - 1)
+lists = st.one_of(*(st.lists(one, min_size=1, max_size=3) for one in (texts, whole, numbers, st.booleans())))
+values = st.one_of(texts, whole, numbers, st.booleans(), lists)
 keys = st.sampled_from(["shop", "line", "price", "ea:batch", "k\u00e4se", "a.b"])
 
 

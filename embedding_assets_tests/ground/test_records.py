@@ -101,7 +101,11 @@ def test_the_digest_does_not_depend_on_the_order_of_metadata_keys() -> None:
     ("metadata", "says"),
     [
         ({"x": None}, "NoneType"),
-        ({"x": [1]}, "list"),
+        ({"x": []}, "empty list"),
+        ({"x": [1, 1.0]}, "float and int"),
+        ({"x": [[1]]}, "list of type list"),
+        ({"x\x00": 1}, "NUL"),
+        ({"\ud800": 1}, "surrogate"),
         ({"x": {"y": 1}}, "dict"),
         ({"x": math.nan}, "nan"),
         ({"x": math.inf}, "inf"),

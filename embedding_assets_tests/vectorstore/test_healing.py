@@ -169,6 +169,20 @@ def test_whole_legacy_data_is_adopted_and_stays_where_its_readers_look(disk_or_s
     assert not plan_compaction(disk_or_s3, SPEC).due
 
 
+def test_legacy_data_with_lists_in_its_metadata_is_adopted_beside_other_deltas(
+    folder_store: ObjectStore, tmp_path: Path
+) -> None:
+    lists = {"tags": ["red", "green"], "n": [1, 2], "f": [0.5], "b": [True, False]}
+    legacy(folder_store, tmp_path, LEGACY, numbered(0, 5), metadata=lists)
+    deliver(folder_store, tmp_path, "a", numbered(5, 9))
+    done = heal(folder_store, tmp_path)
+    assert [(one.folder, one.action, one.reason) for one in done.adoptions] == [(LEGACY, "adopted", "")]
+    assert set(held(folder_store, tmp_path)) == set(numbered(0, 9))
+    with read(folder_store, tmp_path) as lines:
+        assert lines.get(["id-00001"])[0].metadata == lists
+    assert assert_whole(folder_store).count == 9
+
+
 def test_legacy_data_of_another_dimension_is_left_and_said_to_be(folder_store: ObjectStore, tmp_path: Path) -> None:
     from embedding_assets.vectorstore.adopt import plan_adoption
 

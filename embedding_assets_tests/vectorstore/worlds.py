@@ -87,14 +87,24 @@ def delta_ids(store: ObjectStore) -> set[str]:
 
 
 def legacy(
-    store: ObjectStore, folder: Path, prefix: str, ids: Sequence[str], *, name: str = "lines", how: str = "whole"
+    store: ObjectStore,
+    folder: Path,
+    prefix: str,
+    ids: Sequence[str],
+    *,
+    name: str = "lines",
+    how: str = "whole",
+    metadata: dict[str, Any] | None = None,
 ) -> None:
     """A plain ChromaDB folder as older systems uploaded it, without manifest; or uploaded while it was written."""
     made = folder / f"legacy-{next(_numbers)}"
     records = make_records(ids, seed=77, text="legacy")
     client = chromadb.PersistentClient(str(made), settings=chromadb.config.Settings(anonymized_telemetry=False))
     collection = client.create_collection(name, embedding_function=None, configuration={"hnsw": {"space": "cosine"}})
-    collection.add(ids=records.ids, embeddings=np.asarray(records.embeddings), documents=records.documents)
+    metadatas: Any = [metadata for _ in records.ids] if metadata else None
+    collection.add(
+        ids=records.ids, embeddings=np.asarray(records.embeddings), documents=records.documents, metadatas=metadatas
+    )
     client.close()
     for path in sorted(made.rglob("*")):
         if path.is_file():
