@@ -34,9 +34,14 @@ class CellNames:
     state: str
 
     @property
+    def sent(self) -> frozenset[str]:
+        """Its requests that have a batch."""
+        return self.asked.difference(self.unsent)
+
+    @property
     def waiting(self) -> bool:
         """Whether batches were sent of which nothing is landed."""
-        return len(self.asked) - len(self.unsent) > len(self.landed)
+        return len(self.sent) > len(self.landed)
 
 
 def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:

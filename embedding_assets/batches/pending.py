@@ -5,19 +5,18 @@ A look that runs out of its budget stops, and the next one goes on where it stop
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import partial
 
 from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.by_id import LookedUp, look_up
 from embedding_assets.batches.cell_names import CellNames, read_names
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi, goes_back
 from embedding_assets.batches.discover import undiscovered
 from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.kinds import others_among
-from embedding_assets.batches.position import Budget, Cell, Position
+from embedding_assets.batches.position import Budget, Cell, Position, cell_of, is_cell, is_day, key_of, start_of
 from embedding_assets.batches.requests import foreign_request_id, latest_content
 from embedding_assets.batches.standing import read_standing
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
@@ -43,6 +42,7 @@ class PendingCell:
         finished: batches that ended and are not landed.
         unsent: intents without a batch.
         again: records to be asked again.
+        forgotten: batches that the API does not know any more, for `poll` to settle.
     """
 
     collection: str
@@ -50,6 +50,12 @@ class PendingCell:
     finished: tuple[str, ...] = ()
     unsent: tuple[str, ...] = ()
     again: int = 0
+    forgotten: tuple[str, ...] = ()
+
+    @property
+    def something(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.finished or self.unsent or self.again or self.forgotten)
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,9 @@ def pending_cells(
     """Which cells have finished batches that are not landed, unsent intents, or records to be asked again.
 
     A round looks at the cells that were open, at those of today and yesterday, and at those that the API's recent
-    batches are of; every hour at all cells of the last 35 days. The records of a cell are read only where a landing is
-    marked as leaving some over.
+    batches are of; every hour at all cells of the last 35 days, every day at all that there are. The records of a cell
+    are read only where a landing is marked as leaving some over. A sent batch that is not landed is looked at every
+    hour: where the list does not show it, by its id.
 
     Args:
         position: where the look before stopped; without one, everything is looked at.
@@ -108,6 +115,7 @@ def pending_cells(
         look.begin(also)
     look.read_pages()
     look.look_at_what_is_left()
+    look.look_up_what_is_not_listed()
     return look.work()
 
 
@@ -121,44 +129,49 @@ class _Look:
     names: dict[Cell, CellNames] = field(default_factory=dict)
     batches: dict[str, list[ApiBatch]] = field(default_factory=dict)  # of the pages of this look, by request
     others: list[ApiBatch] = field(default_factory=list)
+    by_id: dict[Cell, LookedUp] = field(default_factory=dict)
     counted: bool = False  # whether records to be asked again were counted in this look
     trouble: ApiUnavailableError | None = None
 
     def __post_init__(self) -> None:
-        now = time.time()
+        now = layout.now().timestamp()
         self.since = layout.day_of(now - DAYS_BACK * 86_400)
         self.recent = [layout.day_of(now), layout.day_of(now - 86_400)]
 
     def begin(self, also: Iterable[Cell]) -> None:
         """Begin a round: of everything where that was long ago, else of what may have changed."""
-        now, before, full = time.time(), self.position, self.position.full_is_due
-        opened = {key: sent for key, sent in before.open.items() if _cell(key)[0] in self.catalog.collections}
+        now, before, full = layout.now().timestamp(), self.position, self.position.full_is_due
+        old = full and before.old_is_due
+        opened = {key: sent for key, sent in before.open.items() if cell_of(key)[0] in self.catalog.collections}
         cells = [(spec.name, day) for day in self.recent for spec in self.catalog]
-        cells += map(_cell, opened)
+        cells += map(cell_of, opened)
         if full:
-            cells += [(spec.name, day) for spec in self.catalog for day in self._days(spec.name)]
+            cells += [(spec.name, day) for spec in self.catalog for day in self._days(spec.name, old)]
         # No batch that is waited for is older than its cell, and no batch that is new is older than the last round.
-        times = [_start(_cell(key)[1]) for key, sent in opened.items() if sent] + [before.began - _OVERLAP_SECONDS]
+        times = [start_of(cell_of(key)[1]) for key, sent in opened.items() if sent] + [before.began - _OVERLAP_SECONDS]
         self.position = replace(
             before,
             began=now,
             full_at=now if full else before.full_at,
+            old_at=now if old else before.old_at,
+            seen=(),
             over=False,
             listed=False,
-            horizon=_start(self.since) if full else min(times),
+            # Older batches are looked up by their ids.
+            horizon=start_of(self.since) if full else max(start_of(self.since), min(times)),
             head="",
             after="",
             created=None,
             ordered=True,
             under_way=0,
             # The newest first: there is most to be done.
-            left=tuple(sorted({*cells, *filter(_is_cell, also)}, key=lambda cell: cell[1], reverse=True)),
+            left=tuple(sorted({*cells, *filter(is_cell, also)}, key=lambda cell: cell[1], reverse=True)),
             open={} if full else opened,
         )
 
-    def _days(self, collection: str) -> list[str]:
+    def _days(self, collection: str, old: bool) -> list[str]:
         folders = in_parallel(self.store.folders, [layout.requests(collection), layout.results(collection)])
-        return sorted({day for some in folders for day in some if day >= self.since and _is_day(day)})
+        return sorted({day for some in folders for day in some if (old or day >= self.since) and is_day(day)})
 
     def read_pages(self) -> None:
         """Read the API's list, from where it was left off to where the round needs no more."""
@@ -202,15 +215,17 @@ class _Look:
         # What is older shares the last page with what is wanted.
         mine = [b for b in batches if b.embeds and not (ordered and b.created_at < position.horizon)]
         self._look_at(cell for batch in mine for cell in self._cells_of(batch))
-        under_way = 0
+        under_way, seen = 0, set(self.position.seen)
         for batch in mine:
             request_id = _request_id(batch)
-            if any(request_id in self.names[cell].asked for cell in self._cells_of(batch)):
+            cells = [cell for cell in self._cells_of(batch) if request_id in self.names[cell].asked]
+            if cells:
                 self.batches.setdefault(request_id, []).append(batch)
                 under_way += not batch.ended
+                seen.update(_short(request_id) for cell in cells if self.position.is_sought(cell))
             else:
                 self.others.append(batch)
-        self.position = replace(self.position, under_way=self.position.under_way + under_way)
+        self.position = replace(self.position, under_way=self.position.under_way + under_way, seen=tuple(sorted(seen)))
 
     def _cells_of(self, batch: ApiBatch) -> list[Cell]:
         """Where a batch's record is, if it has one."""
@@ -218,7 +233,7 @@ class _Look:
             cells = [(batch.metadata.get(COLLECTION_KEY, ""), batch.metadata.get(DAY_KEY, ""))]
         else:
             cells = [(name, layout.day_of(batch.created_at)) for name in self.catalog.names]
-        return [c for c in cells if c[0] in self.catalog.collections and _is_day(c[1]) and c[1] >= self.since]
+        return [c for c in cells if c[0] in self.catalog.collections and is_day(c[1])]
 
     def look_at_what_is_left(self) -> None:
         """Look at cells that no batch of the API's list led to."""
@@ -228,6 +243,36 @@ class _Look:
             self._look_at(left[:_CELLS_AT_ONCE])
             left = left[_CELLS_AT_ONCE:]
         self.position = replace(self.position, left=tuple(left))
+
+    def look_up_what_is_not_listed(self) -> None:
+        """Where the round has read the list: ask by its id for each sent batch that it did not show."""
+        if not self.position.listed or self.position.left:
+            return
+        for cell in self._to_seek():
+            if self.trouble is not None or (self.by_id and self.budget.time_is_up):
+                return
+            self._look_at([cell])
+            names = self.names[cell]
+            left = [one for one in names.sent if names.waiting and _short(one) not in self.position.seen]
+            found = look_up(self.api, self.store, names, left, self.budget)
+            self.by_id[cell], self.trouble = found, found.trouble
+            position = self.position
+            self.position = replace(
+                position,
+                under_way=position.under_way + found.under_way,
+                seen=(*position.seen, *map(_short, sorted(found.seen))),
+                sought={**position.sought, key_of(cell): position.began}
+                if len(found.seen) == len(left)
+                else position.sought,
+            )
+
+    def _to_seek(self) -> list[Cell]:
+        """The cells of whose sent batches some are not landed, and were not all looked at for long."""
+        waiting = {cell_of(key) for key, sent in self.position.open.items() if sent}
+        waiting -= {cell for cell, names in self.names.items() if not names.waiting}
+        waiting |= {cell for cell, names in self.names.items() if names.waiting}
+        declared = self.catalog.collections
+        return sorted(cell for cell in waiting if cell[0] in declared and self.position.is_sought(cell))
 
     def _look_at(self, cells: Iterable[Cell]) -> None:
         fresh = sorted({cell for cell in cells if cell not in self.names})
@@ -244,29 +289,35 @@ class _Look:
                 # Of duplicates only one ever is landed.
                 if request_id in names.asked and all(b.ended for b in some) and not _any_landed(some, names):
                     finished.setdefault(cell, []).extend(b.id for b in some)
+        for cell, looked_up in self.by_id.items():
+            finished.setdefault(cell, []).extend(looked_up.finished)
         found: list[PendingCell] = []
         opened, counts, left = dict(self.position.open), dict(self.position.again), list(self.position.left)
         for cell, names in sorted(self.names.items(), key=lambda item: item[0][1], reverse=True):
-            key = _key(cell)
+            key = key_of(cell)
             again, sure = self._again(names, counts)
             if not sure:
                 left.append(cell)
             # An intent of another kind is never sent; its records are among those that are asked again.
             unsent = tuple(i for i in names.unsent if i not in self._others(names, names.unsent))
-            one = PendingCell(*cell, tuple(sorted(finished.get(cell, ()))), unsent, again)
-            if one.finished or one.unsent or one.again:
+            forgotten = tuple(self.by_id[cell].forgotten) if cell in self.by_id else ()
+            one = PendingCell(*cell, tuple(sorted(finished.get(cell, ()))), unsent, again, forgotten)
+            if one.something:
                 found.append(one)
             opened.pop(key, None)
-            if names.waiting or one.finished or one.unsent or one.again:
+            if names.waiting or one.something:
                 opened[key] = names.waiting
         position = replace(
             self.position,
             not_before=0.0,
-            over=self.position.listed and not left,
+            over=self.position.listed and not left and not self._to_seek(),
             left=tuple(left),
             open=opened,
-            again={key: value for key, value in counts.items() if _cell(key)[1] >= self.since},
+            again={key: value for key, value in counts.items() if cell_of(key)[1] >= self.since or value[1]},
+            sought={key: at for key, at in self.position.sought.items() if opened.get(key)},
         )
+        if position.over:
+            position = replace(position, seen=())
         recorded = {request_id for names in self.names.values() for request_id in names.asked}
         return PendingWork(
             tuple(sorted(found, key=lambda one: (one.collection, one.day))),
@@ -280,11 +331,11 @@ class _Look:
 
     def _again(self, names: CellNames, counts: dict[str, tuple[str, int, float]]) -> tuple[int, bool]:
         """How many records are to be asked again; and whether that is sure, or there was no time to count."""
-        key = _key((names.collection, names.day))
+        key = key_of((names.collection, names.day))
         if not names.asked:
             counts.pop(key, None)
             return 0, True
-        spec, now = self.catalog.get(names.collection), time.time()
+        spec, now = self.catalog.get(names.collection), layout.now().timestamp()
         state = f"{names.state} {spec.attempts} {spec.model} {spec.dimensions}"
         before = counts.get(key)
         # Where nothing was to be asked again, nothing is as long as nothing was asked or landed.
@@ -334,27 +385,6 @@ def _doubled(batches: list[ApiBatch]) -> list[ApiBatch]:
     return unfinished if len(batches) > 1 else []
 
 
-def _key(cell: Cell) -> str:
-    return "/".join(cell)
-
-
-def _cell(key: str) -> Cell:
-    collection, _, day = key.partition("/")
-    return collection, day
-
-
-def _is_cell(cell: Cell) -> bool:
-    return _is_day(cell[1])
-
-
-def _is_day(text: str) -> bool:
-    """Whether a text is a day as cells are named by."""
-    try:
-        datetime.strptime(text, "%Y-%m-%d")
-    except ValueError:
-        return False
-    return True
-
-
-def _start(day: str) -> float:
-    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()
+def _short(request_id: str) -> str:
+    """Enough of a request's id to tell those of a cell apart, in a cursor that is to stay small."""
+    return request_id[:12]

@@ -5,15 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import TypeAlias
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from embedding_assets.store import layout
+
 Cell: TypeAlias = tuple[str, str]  # collection, day
 
 # Everything is looked at so often, whatever is remembered: nothing is forgotten for longer.
 FULL_SECONDS = 3600
+# Cells that are older than any batch the API still has are all looked at so often; those that wait are remembered.
+OLD_SECONDS = 86_400
+# A sent batch is looked at within an hour: so often, since a round may take several looks.
+SOUGHT_SECONDS = 3000
 _LONGEST_WAIT = 3600.0
 
 
@@ -25,6 +32,7 @@ class Position:
     Attributes:
         not_before: the API asked to be left alone until then. All times are in seconds since 1970.
         began, full_at: when the last round began, and the last one of everything.
+        old_at: when the last round began that looked at the oldest cells, too.
         over: whether the round is over.
         listed: whether the API's list has been read as far back as this round needs.
         horizon: batches created before that are not looked for in this round.
@@ -39,11 +47,14 @@ class Position:
         quarantined: what the caller knows of the quarantine, to see when that changes.
         again: what the last count of records to be asked again gave, for the cells that are marked: the state of the
             cell's names, how many, and when.
+        sought: when the last round began in which each sent batch of a cell was looked at, listed or not.
+        seen: the requests whose batches this round has seen, of the cells that are to be sought; their first digits.
     """
 
     not_before: float = 0.0
     began: float = 0.0
     full_at: float = 0.0
+    old_at: float = 0.0
     over: bool = True
     listed: bool = True
     horizon: float = 0.0
@@ -56,11 +67,22 @@ class Position:
     open: Mapping[str, bool] = field(default_factory=dict)
     quarantined: str = ""
     again: Mapping[str, tuple[str, int, float]] = field(default_factory=dict)
+    sought: Mapping[str, float] = field(default_factory=dict)
+    seen: tuple[str, ...] = ()
 
     @property
     def full_is_due(self) -> bool:
         """Whether the next round is one of everything."""
-        return not 0 <= time.time() - self.full_at < FULL_SECONDS
+        return _is_due(self.full_at, FULL_SECONDS)
+
+    @property
+    def old_is_due(self) -> bool:
+        """Whether the next round of everything looks at the oldest cells, too."""
+        return _is_due(self.old_at, OLD_SECONDS)
+
+    def is_sought(self, cell: Cell) -> bool:
+        """Whether each sent batch of a cell is to be looked at in this round."""
+        return _is_due(self.sought.get(key_of(cell), 0.0), SOUGHT_SECONDS)
 
     def to_text(self) -> str:
         """As a cursor."""
@@ -78,12 +100,16 @@ class Position:
         """The same, with these cells open too."""
         opened = dict(self.open)
         for cell in cells:
-            opened["/".join(cell)] = sent or opened.get("/".join(cell), False)
+            opened[key_of(cell)] = sent or opened.get(key_of(cell), False)
         return replace(self, open=opened)
 
     def after_waiting(self, seconds: float) -> Position:
         """The same, with a wait that the API asked for."""
-        return replace(self, not_before=time.time() + min(seconds, _LONGEST_WAIT))
+        return replace(self, not_before=layout.now().timestamp() + min(seconds, _LONGEST_WAIT))
+
+
+def _is_due(before: float, seconds: float) -> bool:
+    return not 0 <= layout.now().timestamp() - before < seconds
 
 
 _ADAPTER = TypeAdapter(Position)
@@ -106,3 +132,33 @@ class Budget:
     def time_is_up(self) -> bool:
         """Whether the seconds are used up."""
         return time.monotonic() - self.began >= self.seconds
+
+
+def key_of(cell: Cell) -> str:
+    """A cell as a text."""
+    return "/".join(cell)
+
+
+def cell_of(key: str) -> Cell:
+    """The inverse."""
+    collection, _, day = key.partition("/")
+    return collection, day
+
+
+def is_cell(cell: Cell) -> bool:
+    """Whether a cell has a day as cells are named by."""
+    return is_day(cell[1])
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day as cells are named by."""
+    try:
+        datetime.strptime(text, "%Y-%m-%d")
+    except ValueError:
+        return False
+    return True
+
+
+def start_of(day: str) -> float:
+    """When a day begins, in seconds since 1970."""
+    return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()

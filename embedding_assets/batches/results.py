@@ -32,7 +32,7 @@ from embedding_assets.store.objects import ObjectStore
 
 # A batch that the API does not know is given up after its window of 24 h and as much again: before, the API may be
 # slow to show it, or the key be another organisation's for a while.
-_UNKNOWN_SECONDS = 48 * 3600
+UNKNOWN_SECONDS = 48 * 3600
 
 # A landing of 50,000 x 1,536 takes 0.3 GB of disk and half as much memory; few of those at once.
 _LARGE = 5_000
@@ -189,7 +189,7 @@ class _Poller:
         try:
             batch = self.listed.get(sent.batch_id) or self.api.retrieve(sent.batch_id)
         except ApiMissingError as error:
-            if not before and layout.now().timestamp() - sent.created_at < _UNKNOWN_SECONDS:
+            if not before and layout.now().timestamp() - sent.created_at < UNKNOWN_SECONDS:
                 return _row(item, "trouble", reason=str(error))
             with self._turn(item):
                 return self._without_api(item, sent, before, "the API does not know the batch")

@@ -84,6 +84,10 @@ def cells_to_run(
         if one.finished:
             # Not their ids: while a run has landed none of these yet, others that finish need no run of their own.
             note(cell, f"{len(one.finished)} batches have finished", [work.names[cell].state])
+        if one.forgotten:
+            count = len(one.forgotten)
+            said = "1 batch is" if count == 1 else f"{count} batches are"
+            note(cell, f"{said} unknown to the API", [work.names[cell].state])
         if one.collection in refused:
             continue
         if one.unsent:

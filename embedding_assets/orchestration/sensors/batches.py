@@ -39,7 +39,7 @@ def build_finished_batches(
     )
     def finished_batches(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         position = Position.parse(context.cursor)
-        if time.time() < position.not_before:
+        if layout.now().timestamp() < position.not_before:
             return dg.SkipReason(f"the API asked to be left alone until {_clock(position.not_before)}")
         try:
             client = names.api_in(context).client(retries=0, timeout=_TIMEOUT_SECONDS)
