@@ -28,6 +28,7 @@ from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import canonical, documents_table
 from embedding_assets.batches.files import encode, in_parallel
+from embedding_assets.batches.identity import STORE_KEY, creator_of, known_identity
 from embedding_assets.batches.patterns import IdPattern, compile_pattern
 from embedding_assets.batches.requests import (
     Request,
@@ -74,10 +75,11 @@ class Discovery:
 
     Attributes:
         claimed: batches that were given a record just now.
-        unclaimed: batches that belong to no collection, or to one of another deployment.
+        unclaimed: batches that belong to no collection, or whose own request is gone from the store.
         trouble: batches that could not be looked at; they are looked at again.
         duplicates: unfinished second batches of our own requests, which were cancelled.
         known: how many batches have a record already.
+        elsewhere: how many batches are of other deployments; they are left alone.
     """
 
     claimed: tuple[Found, ...] = ()
@@ -85,6 +87,7 @@ class Discovery:
     trouble: tuple[Found, ...] = ()
     duplicates: tuple[str, ...] = ()
     known: int = 0
+    elsewhere: int = 0
 
 
 class _Unclaimed(Exception):
@@ -120,7 +123,8 @@ def discover(
         for b in (api.list_batches(since) if listed is None else listed)
         if b.created_at >= since and layout.day_of(b.created_at) >= start
     ]
-    ours = [b for b in batches if REQUEST_KEY in b.metadata]
+    store_id = known_identity(store)
+    ours = [b for b in batches if REQUEST_KEY in b.metadata and creator_of(b, store_id) != "other"]
     # A batch that failed or has no input file any more brings nothing.
     others = [b for b in batches if _worth_a_look(b)]
     # A request may be repeated in an older cell than the day that its batch is of.
@@ -130,17 +134,22 @@ def discover(
     fresh = [b for b in others if foreign_request_id(b.id) not in known and layout.part(b.id) not in marks]
     with tempfile.TemporaryDirectory(prefix="discover-", dir=folder) as scratch:
         found = in_parallel(lambda batch: finder.look(batch, Path(scratch)), fresh, _AT_ONCE)
+    unknown = [b for b in ours if b.metadata[REQUEST_KEY] not in known]
     strangers = tuple(
-        Found(b.id, layout.day_of(b.created_at), None, reason="another deployment's request")
-        for b in ours
-        if b.metadata[REQUEST_KEY] not in known
+        Found(b.id, layout.day_of(b.created_at), None, reason="its request is gone from this store")
+        for b in unknown
+        if creator_of(b, store_id) == "own"
     )
     return Discovery(
         tuple(f for f, kind in found if kind == "claimed"),
         (*(f for f, kind in found if kind == "unclaimed"), *strangers),
         tuple(f for f, kind in found if kind == "trouble"),
-        finder.cancel_duplicates([b for b in ours if b.metadata[REQUEST_KEY] in known and not b.ended]),
-        len(others) - len(fresh) + len(ours) - len(strangers),
+        # What does not say that it was created for this store may be another's: it is never cancelled.
+        finder.cancel_duplicates(
+            [b for b in ours if b.metadata[REQUEST_KEY] in known and not b.ended and creator_of(b, store_id) == "own"]
+        ),
+        len(others) - len(fresh) + len(ours) - len(unknown),
+        sum(creator_of(b, store_id) == "other" for b in batches) + len(unknown) - len(strangers),
     )
 
 
@@ -171,7 +180,7 @@ def _known_marks(store: ObjectStore, folder: str) -> set[str]:
 
 
 def _worth_a_look(batch: ApiBatch) -> bool:
-    return REQUEST_KEY not in batch.metadata and batch.status != "failed"
+    return not {REQUEST_KEY, STORE_KEY} & batch.metadata.keys() and batch.status != "failed"
 
 
 class _Finder:

@@ -15,6 +15,7 @@ from embedding_assets.batches.cell_names import CellNames, read_names
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi, goes_back
 from embedding_assets.batches.discover import undiscovered
 from embedding_assets.batches.files import in_parallel
+from embedding_assets.batches.identity import creator_of, known_identity
 from embedding_assets.batches.kinds import others_among
 from embedding_assets.batches.position import Budget, Cell, Position, cell_of, is_cell, is_day, key_of, start_of
 from embedding_assets.batches.requests import foreign_request_id, latest_content
@@ -136,6 +137,7 @@ class _Look:
     def __post_init__(self) -> None:
         now = layout.now().timestamp()
         self.since = layout.day_of(now - DAYS_BACK * 86_400)
+        self.store_id = known_identity(self.store)
         self.recent = [layout.day_of(now), layout.day_of(now - 86_400)]
 
     def begin(self, also: Iterable[Cell]) -> None:
@@ -213,7 +215,13 @@ class _Look:
             listed=not page.more or (ordered and times[-1] < position.horizon),
         )
         # What is older shares the last page with what is wanted.
-        mine = [b for b in batches if b.embeds and not (ordered and b.created_at < position.horizon)]
+        mine = [
+            b
+            for b in batches
+            if b.embeds
+            and not (ordered and b.created_at < position.horizon)
+            and creator_of(b, self.store_id) != "other"
+        ]
         self._look_at(cell for batch in mine for cell in self._cells_of(batch))
         under_way, seen = 0, set(self.position.seen)
         for batch in mine:
@@ -323,7 +331,7 @@ class _Look:
             tuple(sorted(found, key=lambda one: (one.collection, one.day))),
             self.position.under_way,
             tuple(undiscovered(self.store, self.catalog, self.others, recorded)),
-            tuple(b for some in self.batches.values() for b in _doubled(some)),
+            tuple(b for some in self.batches.values() for b in _doubled(some, self.store_id)),
             self.names,
             position,
             self.trouble,
@@ -380,9 +388,11 @@ def _any_landed(batches: list[ApiBatch], names: CellNames) -> bool:
     return any(layout.part(batch.id) in names.landed for batch in batches)
 
 
-def _doubled(batches: list[ApiBatch]) -> list[ApiBatch]:
-    unfinished = [b for b in batches if not b.ended and b.status != "cancelling"]
-    return unfinished if len(batches) > 1 else []
+def _doubled(batches: list[ApiBatch], store_id: str) -> list[ApiBatch]:
+    """Those that may have to be cancelled: only what was certainly created for this store ever is."""
+    own = [b for b in batches if creator_of(b, store_id) == "own"]
+    unfinished = [b for b in own if not b.ended and b.status != "cancelling"]
+    return unfinished if len(own) > 1 else []
 
 
 def _short(request_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Decides what a cell still has to ask for; changes nothing."""
+"""Decides what a cell still has to ask for; changes nothing, except that a new store is given its identity."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from embedding_assets.batches.batch_file import cut, line_sizes
 from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
+from embedding_assets.batches.identity import identity_of
 from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.requests import (
     Latest,
@@ -119,13 +120,14 @@ def plan_submission(
         CorruptedError: a record of what was asked is damaged.
         StoreError: the store did not answer, or refuses.
     """
+    store_id = identity_of(store)
     cell = read_requests(store, spec.name, day)
     history = _History(store, spec.name, day, whole=documents is not None)
     new: tuple[Planned, ...] = ()
     asked_before = 0
     refused: tuple[Refused, ...] = ()
     if documents is not None:
-        new, asked_before, too_large = _new(spec, day, documents, history.latest())
+        new, asked_before, too_large = _new(spec, store_id, day, documents, history.latest())
         refused = (*documents.refused, *too_large)
 
     def latest() -> Mapping[str, bytes]:
@@ -138,7 +140,7 @@ def plan_submission(
 
     standing = read_standing(store, spec, day, latest, cell)
     with tempfile.TemporaryDirectory(prefix="plan-", dir=folder) as scratch:
-        again = tuple(p for part in _again(store, spec, standing, Path(scratch)) for p in part)
+        again = tuple(p for part in _again(store, spec, store_id, standing, Path(scratch)) for p in part)
     waiting = {place.request_id for place in standing.places.values() if place.kind == "again"}
     return SubmissionPlan(
         spec.name,
@@ -174,7 +176,7 @@ class _History:
 
 
 def _new(
-    spec: CollectionSpec, day: str, documents: Documents, latest: Latest
+    spec: CollectionSpec, store_id: str, day: str, documents: Documents, latest: Latest
 ) -> tuple[tuple[Planned, ...], int, tuple[Refused, ...]]:
     """The documents whose content is not the one last asked for, cut into requests."""
     table = documents.table
@@ -191,10 +193,12 @@ def _new(
     )
     table = table.filter(pa.array(fits, pa.bool_()))
     sizes = [size for size, fit in zip(sizes, fits, strict=True) if fit]
-    return tuple(_cut(spec, _Turn(day, 1, replaces=latest.requests), table, sizes)), before, too_large
+    return tuple(_cut(spec, _Turn(store_id, day, 1, replaces=latest.requests), table, sizes)), before, too_large
 
 
-def _again(store: ObjectStore, spec: CollectionSpec, standing: CellStanding, folder: Path) -> list[list[Planned]]:
+def _again(
+    store: ObjectStore, spec: CollectionSpec, store_id: str, standing: CellStanding, folder: Path
+) -> list[list[Planned]]:
     """What each request left over. One request each: two runs that see different landings then never ask for one
     record in two different company."""
     requests = {r.asked.request.request_id: r.asked.request for r in standing.requests}
@@ -210,12 +214,13 @@ def _again(store: ObjectStore, spec: CollectionSpec, standing: CellStanding, fol
                 "Remove this request's folder; its documents are then asked again.",
             )
         sizes = line_sizes(spec, left)
-        planned.append(_cut(spec, _Turn(request.day, request.attempt + 1, request_id), left, sizes))
+        planned.append(_cut(spec, _Turn(store_id, request.day, request.attempt + 1, request_id), left, sizes))
     return planned
 
 
 @dataclass(frozen=True)
 class _Turn:
+    store_id: str
     day: str
     attempt: int
     repeats: str | None = None
@@ -228,6 +233,6 @@ def _cut(spec: CollectionSpec, turn: _Turn, table: pa.Table, sizes: list[int]) -
         some = table.slice(part.start, part.stop - part.start)
         ids, digests = some.column("id").to_pylist(), some.column("digest").to_pylist()
         replaced = [turn.replaces[i] for i in ids if i in turn.replaces]
-        request_id = request_id_of(spec, turn.day, turn.attempt, digests, replaced)
+        request_id = request_id_of(turn.store_id, spec, turn.day, turn.attempt, digests, replaced)
         planned.append(Planned(request_id, turn.attempt, some, turn.repeats))
     return planned

@@ -40,7 +40,7 @@ from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
-_ID_RULE = 1  # of the digests that name requests
+_ID_RULE = 2  # of the digests that name requests
 REFUSED = "refused"
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -51,7 +51,8 @@ class Request:
     """What is asked in one batch.
 
     Attributes:
-        request_id: 32 hexadecimal digits, the digest of collection, model, dimensions, day, attempt and documents.
+        request_id: 32 hexadecimal digits, the digest of store, collection, model, dimensions, day, attempt and
+            documents.
         attempt: 1 when its records are asked for the first time in this cell, one more each time they are repeated.
         repeats: the request whose unanswered records it asks again.
         count: its records.
@@ -107,16 +108,22 @@ class Asked:
 
 
 def request_id_of(
-    spec: CollectionSpec, day: str, attempt: int, digests: Iterable[bytes], replaces: Iterable[str] = ()
+    store_id: str,
+    spec: CollectionSpec,
+    day: str,
+    attempt: int,
+    digests: Iterable[bytes],
+    replaces: Iterable[str] = (),
 ) -> str:
     """The id of a request for documents with these content digests, in whatever order.
 
     Args:
+        store_id: the identity of the store, so that two stores never ask under one id.
         replaces: the requests that asked for other texts of the same ids. They belong to what is asked: a text that
             goes from A to B and back to A on one day is asked three times.
     """
     hasher = hashlib.blake2b(
-        orjson.dumps([_ID_RULE, spec.name, spec.model, spec.dimensions, day, attempt]), digest_size=16
+        orjson.dumps([_ID_RULE, store_id, spec.name, spec.model, spec.dimensions, day, attempt]), digest_size=16
     )
     for digest in sorted(digests):
         hasher.update(digest)
@@ -126,7 +133,7 @@ def request_id_of(
 
 def foreign_request_id(batch_id: str) -> str:
     """The id of the record of a batch that another program submitted."""
-    return hashlib.blake2b(orjson.dumps([_ID_RULE, "foreign", batch_id]), digest_size=16).hexdigest()
+    return hashlib.blake2b(orjson.dumps([1, "foreign", batch_id]), digest_size=16).hexdigest()
 
 
 def write_files(

@@ -1,9 +1,9 @@
 """Submits what is not asked yet, and asks again for what was not answered.
 
 `plan_submission` looks and changes nothing; `execute_submission` does what the plan says. Nobody pays twice: the intent
-is written first, under the digest of what it asks, and the batch carries that id in its metadata. After a crash the
-API's own list tells whether the batch was created; of two batches for one intent the store keeps one (`batch.json`,
-put-if-absent) and whoever finds the other cancels it.
+is written first, under the digest of what it asks, and the batch carries that id and its store's in its metadata. After
+a crash the API's own list tells whether the batch was created; of two batches for one intent the store keeps one
+(`batch.json`, put-if-absent) and whoever finds the other cancels it. Batches of other stores are left alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from embedding_assets.batches.api_errors import LimitError, QuotaError
 from embedding_assets.batches.batch_file import write_batch_file
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import Refused
+from embedding_assets.batches.identity import STORE_KEY, creator_of, identity_of
 from embedding_assets.batches.plan import Planned, SubmissionPlan, documents_for, plan_submission
 from embedding_assets.batches.refusals import TOKEN_LIMIT
 from embedding_assets.batches.requests import (
@@ -145,7 +146,7 @@ def execute_submission(
         store.check_writable(layout.requests(spec.name))
         held = _probe(api, spec)
         with tempfile.TemporaryDirectory(prefix="submit-", dir=folder) as scratch:
-            sender = _Sender(api, store, spec, Path(scratch), _since(plan.unfinished), held)
+            sender = _Sender(api, store, spec, Path(scratch), _since(plan.unfinished), identity_of(store), held)
             if not held and plan.token_limited and (active := sender.active()):
                 sender.held = f"the limit of enqueued tokens was met and {active} batches are unfinished"
             rows = [sender.finish(request) for request in plan.unfinished]
@@ -194,22 +195,34 @@ class _Sender:
     spec: CollectionSpec
     folder: Path
     since: float  # no batch that matters was created before that
+    store_id: str
     held: str = ""  # why nothing more is created in this run
     last: ApiBatch | None = None
     _listed: dict[str, list[ApiBatch]] | None = field(default=None, repr=False)
 
     def listed(self, afresh: bool = False) -> dict[str, list[ApiBatch]]:
-        """This collection's batches by request id, from the API's list."""
+        """This collection's batches by request id, from the API's list, without those of other deployments."""
         if self._listed is None or afresh:
             self._listed = {}
             for batch in self.api.list_batches(self.since):
-                if batch.metadata.get(COLLECTION_KEY) == self.spec.name and REQUEST_KEY in batch.metadata:
+                if (
+                    batch.metadata.get(COLLECTION_KEY) == self.spec.name
+                    and REQUEST_KEY in batch.metadata
+                    and creator_of(batch, self.store_id) != "other"
+                ):
                     self._listed.setdefault(batch.metadata[REQUEST_KEY], []).append(batch)
         return self._listed
 
     def active(self) -> int:
         """How many of this collection's batches are under way."""
-        return sum(not batch.ended for batches in self.listed().values() for batch in batches)
+        return sum(not b.ended and self._ours(b) for batches in self.listed().values() for b in batches)
+
+    def _ours(self, batch: ApiBatch) -> bool:
+        """Whether a batch was created for this store: by what it says, or, of an earlier version's, by its request."""
+        if creator_of(batch, self.store_id) == "own":
+            return True
+        folder = layout.requests(self.spec.name, batch.metadata.get(DAY_KEY, ""), batch.metadata[REQUEST_KEY])
+        return self.store.exists(f"{folder}/{layout.REQUEST}")
 
     def submit(self, planned: Planned, day: str) -> SentRow:
         """Write the intent, then create the batch for it."""
@@ -253,7 +266,11 @@ class _Sender:
         if not batches:
             return None
         # A batch that ended badly is adopted too: its turn is over, and what it left is asked for in the next.
-        kept = min(batches, key=lambda b: (b.status in ("failed", "cancelled"), b.created_at, b.id))
+        # One that does not say whose it is was created by an earlier version, here or elsewhere: for the same texts.
+        kept = min(
+            batches,
+            key=lambda b: (b.status in ("failed", "cancelled"), not self._own(b), b.created_at, b.id),
+        )
         return self._commit(request, kept, "adopted", [b for b in batches if b is not kept])
 
     def _create(self, request: Request) -> SentRow:
@@ -278,6 +295,7 @@ class _Sender:
             DAY_KEY: request.day,
             REQUEST_KEY: request.request_id,
             ATTEMPT_KEY: str(request.attempt),
+            STORE_KEY: self.store_id,
         }
         for turn in range(_CREATIONS):
             try:
@@ -296,6 +314,9 @@ class _Sender:
                 return self._commit(request, self.last, "submitted", [])
         raise AssertionError("unreachable")
 
+    def _own(self, batch: ApiBatch) -> bool:
+        return creator_of(batch, self.store_id) == "own"
+
     def _limit_met(self) -> bool:
         """Whether the batch created before met a limit meanwhile; then no more are created."""
         if self.last is not None and not self.held and (limit := self.api.retrieve(self.last.id).limit):
@@ -306,7 +327,12 @@ class _Sender:
     def _commit(self, request: Request, batch: ApiBatch, action: Action, others: list[ApiBatch]) -> SentRow:
         ours = SentBatch(batch.id, batch.created_at, batch.input_file_id)
         kept = commit_batch(self.store, request.folder, ours)
-        duplicates = [b for b in (batch, *others) if b.id != kept.batch_id and not b.ended]
+        # Only what was certainly created for this store is cancelled.
+        duplicates = [
+            b
+            for b in (batch, *others)
+            if b.id != kept.batch_id and not b.ended and (self._own(b) or action == "submitted")
+        ]
         for duplicate in duplicates:
             self.api.cancel(duplicate.id)
         return SentRow(

@@ -12,6 +12,7 @@
 {collection}/snapshot/latest-pointer.txt                     the current version's id
 {collection}/snapshot/report/{version}/...                   its numbers, pictures and page; statistics.json last
 {collection}/quarantine/{kind}/{name}/...                    what was found corrupted; report.json last
+_store.json                                                  what tells this store from others
 _alerts/{scope}/outbox/{id}.json                             what is to be told, of one set of collections
 _alerts/{scope}/channels/{channel}/{number}.claim.json       a delivery that was begun; {number}.end.json: how it ended
 """
@@ -27,6 +28,7 @@ MANIFEST = "manifest.json"
 REQUEST = "request.json"
 BATCH = "batch.json"
 REPORT = "report.json"
+IDENTITY = "_store.json"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}")
 _STAMP = "%Y%m%dT%H%M%S%f"

@@ -17,6 +17,7 @@ from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ApiError, ApiUnavailableError
 from embedding_assets.sandbox.faults import BatchFault, HttpFault
 from embedding_assets.settings import ApiSettings
+from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets_tests.batches.conftest import TEXTS, World
 
@@ -164,7 +165,7 @@ def test_one_batch_in_trouble_does_not_stop_the_others(world: World) -> None:
     assert world.balance().accepted == 8
 
 
-def test_a_wrong_key_is_said_before_anything_is_written_and_is_never_shown(
+def test_a_wrong_key_is_said_before_anything_is_asked_and_is_never_shown(
     world: World,
 ) -> None:
     key = "sk-wrong-abcdefghijklmnop"
@@ -173,7 +174,7 @@ def test_a_wrong_key_is_said_before_anything_is_written_and_is_never_shown(
         world.submit()
     assert key not in str(caught.value)
     assert "mnop" not in str(caught.value)
-    assert list(world.store.walk("")) == []
+    assert [item.key for item in world.store.walk("")] == [layout.IDENTITY]
 
 
 def test_a_wrong_dimension_is_found_before_anything_is_paid(world: World) -> None:

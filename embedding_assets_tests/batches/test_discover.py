@@ -157,5 +157,6 @@ def test_another_deployments_batches_are_left_alone(world: World, tmp_path: Path
     other = open_store((tmp_path / "other").as_uri())
     found = discover(world.api, other, catalog)
     assert not found.claimed
-    assert "another deployment's request" in {f.reason for f in found.unclaimed}
+    assert not found.unclaimed
+    assert found.elsewhere >= 1
     assert discover(world.api, world.store, catalog).duplicates == ()

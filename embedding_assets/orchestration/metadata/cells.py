@@ -31,6 +31,7 @@ def say_submitted(sent: Submission, found: Discovery, api_url: str) -> Metadata:
         "refused_documents": len(sent.refused),
         "found_batches": len(found.claimed),
         "unclaimed_batches": len(found.unclaimed),
+        "batches_of_other_deployments": found.elsewhere,
         "note": sent.note or "nothing to remark",
         "batches": table(
             [
