@@ -158,8 +158,8 @@ class CollectionSpec(Strict):
                 f"collection {self.name}",
                 f"is declared as {declared}; {holder} {has}",
                 f"Put {has.settings_unlike(declared)} back in its declaration. If {declared.settings_unlike(has)} is "
-                f"meant, declare a new collection, such as `{self.name}-2`, with it: vectors of two kinds cannot be "
-                "searched together.",
+                f"meant, declare a new collection with it, such as `{self.name[:61]}-2`: vectors of two kinds cannot "
+                "be searched together.",
             )
 
     def answers_as(self, model: str) -> bool:

@@ -13,7 +13,8 @@ from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError, Lo
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed, the message names the object, the reason and the remedy; 2 wrong usage;
-3 something is corrupted; 4 something could not be read; 75 not now (network, throttling, another writer): try again.
+3 something is corrupted; 4 something could not be read, or is not as declared; 75 not now (network, throttling,
+another writer): try again.
 """
 _TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, which schedulers know
 

@@ -26,7 +26,7 @@ from embedding_assets.vectorstore.verification import Level
 CORRUPTED, UNKNOWN = 3, 4
 EXIT_CODES = (
     "Exit codes: 0 done, or all valid; 1 failed; 2 wrong usage, or not confirmed; 3 something is corrupted; "
-    "4 something could not be read and nothing is corrupted; 75 not now: try again."
+    "4 something could not be read, or is not as declared, and nothing is corrupted; 75 not now: try again."
 )
 RUN_ID = "by hand"
 

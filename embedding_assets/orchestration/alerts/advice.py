@@ -64,8 +64,8 @@ _OF_VECTORS = ("vectors_are_sound", "texts_are_not_empty", "duplicates_are_few",
 _OTHERS: dict[str, Advice] = {
     **dict.fromkeys(_OF_VECTORS, _VECTORS),
     "model_is_as_declared": Advice(
-        "Nothing: what is there stays as it is.",
-        "Correct the declaration, or give the new model a collection of its own.",
+        "While the line is wrong, nothing is asked for and no reader answers. What was asked before is compacted.",
+        "Put the line back that the check names, or give the new model a collection of its own.",
     ),
     "rejects_are_few": Advice(
         "What can be asked for again is, as often as `attempts` allows.",
