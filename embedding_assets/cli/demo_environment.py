@@ -35,7 +35,7 @@ class DemoEnvironment:
         """
         return {
             "EMBEDDING_ASSETS_ENV": DEMO,
-            "EMBEDDING_ASSETS_STORE": f"file://{self.folder}/store",
+            "EMBEDDING_ASSETS_STORE": (self.folder / "store").as_uri(),
             "EMBEDDING_ASSETS_DOCUMENTS": str(self.folder / "documents"),
             "EMBEDDING_ASSETS_CACHE": str(self.folder / "cache"),
             "EMBEDDING_ASSETS_SENSORS": "running",

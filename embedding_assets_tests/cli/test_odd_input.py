@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from embedding_assets.cli.demo_environment import DemoEnvironment
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.settings import load_settings
+from embedding_assets.store.objects import open_store
 from embedding_assets_tests.cells import contents
 from embedding_assets_tests.cli.offices import Terminal
 
@@ -124,3 +126,17 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path, content: bytes) ->
     (tmp_path / ".env").write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"\.env: is not UTF-8"):
         load_settings("dev", {"EMBEDDING_ASSETS_STORE": "memory://"}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plain", "a #1?", "50%25", "a b"])
+def test_the_demo_keeps_its_store_where_it_says_whatever_the_folder_is_called(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / ".demo").mkdir(parents=True)
+    store = open_store(DemoEnvironment(tmp_path / name).variables()["EMBEDDING_ASSETS_STORE"])
+    store.put_new("lines/one", b"1")
+    assert (tmp_path / name / ".demo" / "store" / "lines" / "one").is_file()
+
+
+def test_a_demo_that_cannot_write_its_home_says_so(run: Terminal) -> None:
+    (run.office.lines.folder / ".demo").write_text("a file where the demo's folder should be")
+    said = run("demo")
+    assert (said.code, ".demo" in said.err, "Check its permissions" in said.err) == (1, True, True)
