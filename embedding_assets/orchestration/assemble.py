@@ -27,6 +27,7 @@ from embedding_assets.orchestration.resources import AlertsResource, ApiResource
 from embedding_assets.orchestration.schedules import build_schedules
 from embedding_assets.orchestration.sensors import build_sensors
 from embedding_assets.orchestration.sensors.alerts import build_alerts
+from embedding_assets.orchestration.sensors.dead_runs import DEAD_RUNS, build_dead_runs
 from embedding_assets.orchestration.upkeep_jobs import build_upkeep_jobs
 from embedding_assets.settings import Settings
 
@@ -83,13 +84,17 @@ def build_definitions(
     sensors = build_sensors(catalog, names, running=sensors_running, seconds=sensor_seconds)
     named: list[dg.SensorDefinition | dg.ScheduleDefinition] = [*sensors, *schedules]
     made = [one for one in assets if isinstance(one, dg.AssetsDefinition)]
-    own = Own.of(made, checks, (job.name for job in jobs), (one.name for one in named))
+    own = Own.of(made, checks, (job.name for job in jobs), (*(one.name for one in named), names.of(DEAD_RUNS)))
     status = dg.DefaultSensorStatus.RUNNING if sensors_running else dg.DefaultSensorStatus.STOPPED
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
         jobs=jobs,
-        sensors=[*sensors, build_alerts(names, own, status, sensor_seconds)],
+        sensors=[
+            *sensors,
+            build_alerts(names, own, status, sensor_seconds),
+            build_dead_runs(names, own, status, sensor_seconds),
+        ],
         schedules=schedules,
         resources={keys[name]: resource for name, resource in resources.items()},
     )

@@ -14,6 +14,7 @@ from pydantic import Field
 from embedding_assets.alerts.channels import BadChannel, Channel, channels_of
 from embedding_assets.alerts.delivery import PER_HOUR
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.orchestration.heartbeat import begin_to_beat
 from embedding_assets.settings import CHANNELS_VARIABLE, ApiSettings, S3Settings
 from embedding_assets.store.objects import ObjectStore, open_store
 
@@ -33,6 +34,11 @@ class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # gener
         description="A folder, also one that machines share, for verified copies of snapshots: a compaction starts "
         "from the copy there and leaves the new snapshot there. Without it every compaction downloads its base.",
     )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """In the process of a run: let it give signs of life, as nearly all that takes long here needs the store."""
+        if context.run is not None and context.instance is not None:
+            begin_to_beat(context.instance, context.run.run_id)
 
     def cache_folder(self) -> Path | None:
         """Where copies of snapshots are kept."""
