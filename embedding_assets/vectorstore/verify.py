@@ -23,6 +23,7 @@ from tempfile import mkdtemp
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.bookkeeping import check_bookkeeping
 from embedding_assets.chroma.child import check_sqlite_in_child, examine_in_child, memory_limit
+from embedding_assets.chroma.recovery import recover
 from embedding_assets.chroma.reports import Examination, united_examination
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
@@ -275,17 +276,11 @@ class _Check:
         size = sum(item.size for item in listed.files.values())
         self._require_room(size)
         self.now(files=download_listed(self.store, listed, self.copy), bytes=size)
-
-        def again() -> None:
-            download_listed(self.store, listed, self.copy)
-
-        report = self._examine(DatabaseSpec("", 0, ""), 1000 + size // (4 * self.spec.dimensions), again)
-        if not report.unsupported:
-            self.now(verdict=self._after_opening(report.problems, opened=report.opened))
+        report = self._examine_recovered(listed, 1000 + size // (4 * self.spec.dimensions))
         # It has no manifest that would say when it was complete.
         if list_database(self.store, self.result.folder).files != listed.files:
             raise UnreadableError(self.result.subject, "changed while it was read", "Try again when it is complete.")
-        if self.result.verdict.kind != "valid":
+        if self.result.verdict.kind != "valid" or report is None:
             return
         if len(report.collections) != 1:
             raise UnreadableError(
@@ -295,6 +290,24 @@ class _Check:
                 "delete_collection(name) for the others, remove this folder, and run `embedding-assets repair`.",
             )
         self._require_dimension(report.dimension or self.spec.dimensions)
+
+    def _examine_recovered(self, listed: DatabaseFolder, records: int) -> Examination | None:
+        """Judge a legacy folder's copy once its last transaction was finished; None where that cannot be done."""
+        try:
+            if recover(self.copy):
+                self.now(files=describe_files(self.copy))
+        except ValueError as error:
+            self.now(verdict=corrupted([str(error)]))
+            return None
+
+        def again() -> None:
+            download_listed(self.store, listed, self.copy)
+            recover(self.copy)
+
+        report = self._examine(DatabaseSpec("", 0, ""), records, again)
+        if not report.unsupported:
+            self.now(verdict=self._after_opening(report.problems, opened=report.opened))
+        return report
 
     def _examine(self, database: DatabaseSpec, records: int, again: Callable[[], None]) -> Examination:
         """Examine the copy in a child process; `again` makes a new copy."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from embedding_assets.vectorstore.cache import DamagedSnapshotWarning
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import plan_compaction
 from embedding_assets.vectorstore.quarantine import list_quarantine
+from embedding_assets.vectorstore.verify import verify
 from embedding_assets_tests.making import SPEC, numbered
 from embedding_assets_tests.vectorstore.worlds import (
     DAMAGES,
@@ -181,6 +184,57 @@ def test_legacy_data_with_lists_in_its_metadata_is_adopted_beside_other_deltas(
     with read(folder_store, tmp_path) as lines:
         assert lines.get(["id-00001"])[0].metadata == lists
     assert assert_whole(folder_store).count == 9
+
+
+def leave_journal(store: ObjectStore, scratch: Path, journal: str) -> None:
+    """As if the program that wrote the legacy folder had been cut off."""
+    scratch.mkdir()
+    database = scratch / "chroma.sqlite3"
+    database.write_bytes(store.get(f"{LEGACY}/chroma.sqlite3"))
+    before = database.read_bytes()
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute(f"PRAGMA journal_mode={'WAL' if journal == '-wal' else 'DELETE'}")
+        if journal == "-journal":
+            db.execute("PRAGMA cache_size=1")
+            db.execute("BEGIN")
+        db.execute("UPDATE embedding_metadata SET string_value = 'changed ' || string_value")
+        db.execute("UPDATE embedding_fulltext_search SET string_value = 'changed ' || string_value")
+        db.execute("UPDATE embeddings_queue SET metadata = replace(metadata, '\"legacy', '\"changed legacy')")
+        if journal == "-journal":
+            db.execute("CREATE TABLE filler AS SELECT zeroblob(500000) AS x")
+            assert database.read_bytes() != before
+        for path in (database, Path(f"{database}{journal}")):
+            store.replace(f"{LEGACY}/{path.name}", path.read_bytes())
+
+
+@pytest.mark.parametrize(("journal", "text"), [("-wal", "changed legacy"), ("-journal", "legacy")])
+def test_legacy_data_with_a_journal_is_recovered_in_a_copy_and_adopted(
+    folder_store: ObjectStore, tmp_path: Path, journal: str, text: str
+) -> None:
+    legacy(folder_store, tmp_path, LEGACY, numbered(0, 5))
+    leave_journal(folder_store, tmp_path / "cut off", journal)
+    before = {key: folder_store.get(key) for key in keys(folder_store)}
+    assert f"{LEGACY}/chroma.sqlite3{journal}" in before
+    done = heal(folder_store, tmp_path)
+    assert [(one.action, one.reason) for one in done.adoptions] == [("adopted", "")]
+    with read(folder_store, tmp_path) as lines:
+        assert lines.get(["id-00001"])[0].document == f"{text} id-00001"
+    assert {key: folder_store.get(key) for key in before} == before
+
+
+@pytest.mark.parametrize("place", [0, 30, 60, 5000])
+def test_legacy_data_whose_wal_is_damaged_is_moved_aside_with_the_reason(
+    folder_store: ObjectStore, tmp_path: Path, place: int
+) -> None:
+    legacy(folder_store, tmp_path, LEGACY, numbered(0, 5))
+    leave_journal(folder_store, tmp_path / "cut off", "-wal")
+    key = f"{LEGACY}/chroma.sqlite3-wal"
+    content = bytearray(folder_store.get(key))
+    content[place] ^= 1
+    folder_store.replace(key, bytes(content))
+    found = verify(folder_store, LEGACY, SPEC, level="full", scratch=tmp_path)
+    assert found.verdict.kind == "corrupted"
+    assert "chroma.sqlite3-wal was left behind and is damaged" in found.verdict.reason
 
 
 def test_legacy_data_of_another_dimension_is_left_and_said_to_be(folder_store: ObjectStore, tmp_path: Path) -> None:
