@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from embedding_assets.errors import ConfigurationError
-from embedding_assets.expectations import Freshness, Preview, Quality, Strict
+from embedding_assets.expectations import Foreign, Freshness, Preview, Quality, Strict
 
 Distance = Literal["cosine", "l2", "ip"]
 
@@ -91,6 +91,7 @@ class CollectionSpec(Strict):
         preview: what the UI may show of records.
         quality: from where on checks of the vectors fail.
         freshness: how old the newest delta of the snapshot may be. None: nothing is expected.
+        foreign: what is done about batches that other programs submitted.
     """
 
     name: str
@@ -111,6 +112,7 @@ class CollectionSpec(Strict):
     preview: Preview = Preview()
     quality: Quality = Quality()
     freshness: Freshness | None = None
+    foreign: Foreign = Foreign()
 
     @field_validator("validated_since")
     @classmethod
@@ -175,10 +177,16 @@ class CollectionSpec(Strict):
 
 
 class Catalog(Strict):
-    """All declared collections, the first day that has cells, and whose they are (e-mail addresses or `team:name`)."""
+    """All declared collections, the first day that has cells, and whose they are (e-mail addresses or `team:name`).
+
+    Attributes:
+        foreign_days: batches that other programs submitted longer ago are left alone. OpenAI keeps a batch's files for
+            30 days unless told otherwise; what is older gives nothing any more.
+    """
 
     start: date = date(2026, 1, 1)
     owners: tuple[str, ...] = ()
+    foreign_days: int = Field(default=30, ge=1, le=34)
     collections: dict[str, CollectionSpec] = Field(min_length=1)
 
     @field_validator("owners")
@@ -307,7 +315,7 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     place = ".".join(str(part) for part in first["loc"]) or "the file"
     more = f" ({len(problems) - 1} more problems behind this one.)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        kinds: list[type[Strict]] = [CollectionSpec, Catalog, Compaction, Preview, Quality, Freshness]
+        kinds: list[type[Strict]] = [CollectionSpec, Catalog, Compaction, Foreign, Preview, Quality, Freshness]
         known = [name for kind in kinds for name in kind.model_fields]
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         return f"{place} is not a known key", (f"Did you mean {near[0]!r}?" if near else "Remove it.") + more

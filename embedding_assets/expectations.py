@@ -33,6 +33,17 @@ class Preview(Strict):
     colour_by: str | None = None
 
 
+class Foreign(Strict):
+    """What is done about batches that other programs submitted.
+
+    Attributes:
+        ask_again: whether their records that were not answered, or badly, are asked again on this deployment's key.
+            Records of a batch that was cancelled, or failed, never are.
+    """
+
+    ask_again: bool = False
+
+
 class Quality(Strict):
     """From where on a check of the vectors fails. Shares are parts of 1; None: the number is shown, nothing fails.
 

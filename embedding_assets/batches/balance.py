@@ -17,6 +17,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 _NAMED = 1_000
+BAD_LINE = "bad_line"  # of another program's input file
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def balance(store: ObjectStore, spec: CollectionSpec, day: str) -> CellBalance:
 def balance_of(collection: str, day: str, standing: CellStanding, refused: Iterable[Refused]) -> CellBalance:
     """The books of a cell whose standing is known, and the documents that could not be asked."""
     turned_away = [Rejected(item.name, item.reason, "bad_document") for item in refused]
+    turned_away += [Rejected(item.name, item.reason, BAD_LINE) for one in standing.requests for item in one.refused]
     # What was asked is counted from the requests themselves, what became of it from the places: were one lost on the
     # way from the first to the second, it would show here.
     asked = {digest for one in standing.requests for digest in one.ids.column("digest").to_pylist()}

@@ -1,7 +1,8 @@
 """Finds the batches that other programs submitted, and gives each a request record, so that its results are landed.
 
-A batch belongs to the collection that its metadata name (`collection`), else to the one whose `custom_id` pattern fits
-its requests; the texts come from its input file. What belongs to no collection is reported and left alone. A batch that
+A batch belongs to the collection that its metadata name (`collection`); else each of its requests belongs to the one
+whose `custom_id` pattern fits it. What no collection can take is rejected by name in the books of the one that takes
+most; a batch of which none can take anything is reported and left alone. Texts come from its input file. A batch that
 was looked at is not fetched again: a claimed one has its record, an unclaimed one a mark beside the collections.
 
 _unclaimed/{digest of the declared patterns}/{batch}.json   why nobody claims it; looked at again when those change
@@ -12,42 +13,41 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow as pa
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
-from embedding_assets.batches.documents import canonical, documents_table
+from embedding_assets.batches.documents import documents_table
 from embedding_assets.batches.files import encode, in_parallel
+from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_shares
 from embedding_assets.batches.identity import STORE_KEY, creator_of, known_identity
-from embedding_assets.batches.patterns import IdPattern, compile_pattern
+from embedding_assets.batches.patterns import compile_pattern
 from embedding_assets.batches.requests import (
+    InputNotes,
     Request,
     SentBatch,
     commit_batch,
     commit_intent,
     foreign_request_id,
     write_files,
+    write_input_notes,
 )
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import ApiUnavailableError
-from embedding_assets.records import clean_id, clean_text
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
 UNCLAIMED = "_unclaimed"
-# OpenAI keeps a batch's files for 30 days unless told otherwise; what is older gives nothing any more.
-DAYS_BACK = 30
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _AT_ONCE = 4  # input files of up to 200 MB
 
@@ -58,14 +58,14 @@ class Found:
 
     Attributes:
         count: records that are taken over.
-        passed_over: its requests that are none of the collection's.
+        rejected: its requests that are rejected by name in the collection's books.
     """
 
     batch_id: str
     day: str
     collection: str | None
     count: int = 0
-    passed_over: int = 0
+    rejected: int = 0
     reason: str = ""
 
 
@@ -90,23 +90,17 @@ class Discovery:
     elsewhere: int = 0
 
 
-class _Unclaimed(Exception):
-    pass
-
-
 def discover(
     api: EmbeddingApi,
     store: ObjectStore,
     catalog: Catalog,
     *,
-    days_back: int = DAYS_BACK,
     listed: Iterable[ApiBatch] | None = None,
     folder: Path | None = None,
 ) -> Discovery:
     """Give the batches that other programs submitted their records.
 
     Args:
-        days_back: older batches are left alone.
         listed: the API's batches, where the caller has listed them.
         folder: where input files lie for a moment; the system's folder for temporary files unless given.
 
@@ -116,7 +110,7 @@ def discover(
         StoreError: the store did not answer, or refuses.
     """
     finder = _Finder(api, store, catalog)
-    since = layout.now().timestamp() - days_back * 86_400
+    since = layout.now().timestamp() - catalog.foreign_days * 86_400
     start = str(catalog.start)
     batches = [
         b
@@ -141,9 +135,9 @@ def discover(
         if creator_of(b, store_id) == "own"
     )
     return Discovery(
-        tuple(f for f, kind in found if kind == "claimed"),
-        (*(f for f, kind in found if kind == "unclaimed"), *strangers),
-        tuple(f for f, kind in found if kind == "trouble"),
+        tuple(f for some, kind in found if kind == "claimed" for f in some),
+        (*(f for some, kind in found if kind == "unclaimed" for f in some), *strangers),
+        tuple(f for some, kind in found if kind == "trouble" for f in some),
         # What does not say that it was created for this store may be another's: it is never cancelled.
         finder.cancel_duplicates(
             [b for b in ours if b.metadata[REQUEST_KEY] in known and not b.ended and creator_of(b, store_id) == "own"]
@@ -161,7 +155,7 @@ def undiscovered(
     Args:
         recorded: ids of the requests that have a record.
     """
-    since = max(layout.day_of(layout.now().timestamp() - DAYS_BACK * 86_400), str(catalog.start))
+    since = max(layout.day_of(layout.now().timestamp() - catalog.foreign_days * 86_400), str(catalog.start))
     new = {
         layout.part(b.id): b
         for b in listed
@@ -177,6 +171,13 @@ def undiscovered(
 def _known_marks(store: ObjectStore, folder: str) -> set[str]:
     """The marks that this process has seen; a mark never goes away."""
     return set()
+
+
+def requests_of(batch: ApiBatch, collection: str) -> frozenset[str]:
+    """The ids of the requests of a collection that a batch may answer; another program's may be several's."""
+    if REQUEST_KEY in batch.metadata:
+        return frozenset({batch.metadata[REQUEST_KEY]})
+    return frozenset({foreign_request_id(batch.id), foreign_request_id(batch.id, collection)})
 
 
 def _worth_a_look(batch: ApiBatch) -> bool:
@@ -215,8 +216,8 @@ class _Finder:
                     cancelled.append(batch.id)
         return tuple(cancelled)
 
-    def look(self, batch: ApiBatch, folder: Path) -> tuple[Found, str]:
-        """Give one batch its record, or the mark that nobody claims it."""
+    def look(self, batch: ApiBatch, folder: Path) -> tuple[list[Found], str]:
+        """Give one batch its records, or the mark that nobody claims it."""
         day = layout.day_of(batch.created_at)
         path = folder / f"{layout.part(batch.id)}.jsonl"
         try:
@@ -224,16 +225,16 @@ class _Finder:
                 self._named(batch)  # before anything is fetched
                 self._api.download(batch.input_file_id, path)
             except ApiMissingError:
-                raise _Unclaimed("its input file is gone, so that its texts are unknown") from None
+                raise UnclaimedError("its input file is gone, so that its texts are unknown") from None
             return self._claim(batch, day, path, folder / layout.part(batch.id)), "claimed"
-        except _Unclaimed as error:
+        except UnclaimedError as error:
             found = Found(batch.id, day, None, reason=str(error))
             key = f"{self._mark_folder}/{layout.part(batch.id)}.json"
             with suppress(ObjectExistsError):
                 self._store.put_new(key, encode(found, key))
-            return found, "unclaimed"
+            return [found], "unclaimed"
         except ApiUnavailableError as error:
-            return Found(batch.id, day, None, reason=str(error)), "trouble"
+            return [Found(batch.id, day, None, reason=str(error))], "trouble"
         finally:
             path.unlink(missing_ok=True)
 
@@ -241,30 +242,36 @@ class _Finder:
         name = batch.metadata.get(COLLECTION_KEY)
         if name is None:
             if not self._patterns:
-                raise _Unclaimed("its metadata name no collection")
+                raise UnclaimedError("its metadata name no collection")
             return None
         if name not in self._catalog.collections:
-            raise _Unclaimed(f"its metadata name the collection {name!r}, which is not declared")
+            raise UnclaimedError(f"its metadata name the collection {name!r}, which is not declared")
         return self._catalog.get(name)
 
-    def _claim(self, batch: ApiBatch, day: str, path: Path, folder: Path) -> Found:
-        spec = self._named(batch) or self._by_pattern(path)
-        pattern = self._patterns.get(spec.name)
-        rows, passed_over = _rows(spec, pattern, path, batch.metadata.get(COLLECTION_KEY) is not None)
-        if not rows:
-            raise _Unclaimed(f"none of its requests can be read as one of {spec.name!r}")
-        documents: pa.Table = documents_table(rows.values())
-        request_id = foreign_request_id(batch.id)
-        key = layout.requests(spec.name, day, request_id)
+    def _claim(self, batch: ApiBatch, day: str, path: Path, folder: Path) -> list[Found]:
+        named = self._named(batch)
+        shares = read_shares(path, batch.id, self._catalog, self._patterns, named.name if named else None)
+        main = next(iter(shares))
+        # The collection that takes most comes last: its request says that all of them are written.
+        return [
+            self._record(batch, day, name, share, foreign_request_id(batch.id, None if name == main else name), folder)
+            for name, share in reversed(shares.items())
+        ]
+
+    def _record(self, batch: ApiBatch, day: str, collection: str, share: Share, request_id: str, folder: Path) -> Found:
+        spec = self._catalog.get(collection)
+        documents: pa.Table = documents_table(share.rows.values())
+        key = layout.requests(collection, day, request_id)
         folder.mkdir(parents=True, exist_ok=True)
         stored, ids = write_files(self._store, key, documents, folder)
+        notes = write_input_notes(self._store, key, InputNotes(tuple(share.refused), share.several))
         # Before the intent, for once: an intent without a batch would be submitted.
         commit_batch(self._store, key, SentBatch(batch.id, batch.created_at, batch.input_file_id, foreign=True))
         commit_intent(
             self._store,
             Request(
                 request_id=request_id,
-                collection=spec.name,
+                collection=collection,
                 model=spec.model,
                 dimensions=spec.dimensions,
                 day=day,
@@ -274,19 +281,10 @@ class _Finder:
                 documents=stored,
                 ids=ids,
                 foreign=True,
+                input_notes=notes,
             ),
         )
-        return Found(batch.id, day, spec.name, documents.num_rows, passed_over)
-
-    def _by_pattern(self, path: Path) -> CollectionSpec:
-        """The one collection whose pattern fits the first request that any fits."""
-        for raw in _requests(path):
-            fitting = [n for n, p in self._patterns.items() if p.match(str(raw.get("custom_id"))) is not None]
-            if len(fitting) > 1:
-                raise _Unclaimed(f"the patterns of {' and '.join(fitting)} both fit {raw.get('custom_id')!r}")
-            if fitting:
-                return self._catalog.get(fitting[0])
-        raise _Unclaimed("no collection's pattern fits any of its custom_ids")
+        return Found(batch.id, day, collection, documents.num_rows, len(share.refused))
 
 
 def _mark_folder(catalog: Catalog) -> str:
@@ -297,49 +295,6 @@ def _mark_folder(catalog: Catalog) -> str:
 def _marks(store: ObjectStore, catalog: Catalog) -> set[str]:
     """Names of the batches that nobody claims, under the collections as declared now."""
     return {i.key.rsplit("/", 1)[-1].removesuffix(".json") for i in store.walk(_mark_folder(catalog))}
-
-
-def _requests(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                raw = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(raw, dict):
-                yield raw
-
-
-def _rows(
-    spec: CollectionSpec, pattern: IdPattern | None, path: Path, named: bool
-) -> tuple[dict[str, tuple[str, str, str]], int]:
-    """The requests of an input file as id -> (id, text, metadata), and how many are none of the collection's."""
-    rows: dict[str, tuple[str, str, str]] = {}
-    passed_over = 0
-    for raw in _requests(path):
-        body = raw.get("body")
-        body = body if isinstance(body, dict) else {}
-        if body.get("model", spec.model) != spec.model:
-            raise _Unclaimed(
-                f"it asks for the model {body['model']!r}, the collection {spec.name!r} for {spec.model!r}"
-            )
-        if body.get("dimensions", spec.dimensions) != spec.dimensions:
-            raise _Unclaimed(
-                f"it asks for {body['dimensions']!r} dimensions, the collection {spec.name!r} for {spec.dimensions}"
-            )
-        given = body.get("input")
-        try:
-            record_id = clean_id(raw.get("custom_id"))
-            text = clean_text(given[0] if isinstance(given, list) and len(given) == 1 else given)
-        except ValueError:
-            passed_over += 1
-            continue
-        metadata = pattern.match(record_id) if pattern is not None else {}
-        if metadata is None and not named:
-            passed_over += 1
-            continue
-        rows.setdefault(record_id, (record_id, text, canonical(dict(metadata or {}))))
-    return rows, passed_over
 
 
 def _day_before(day: str) -> str:

@@ -93,6 +93,7 @@ def land_lines(
     requested: Mapping[str, tuple[str, str]],
     sources: Mapping[str, Iterable[bytes]],
     folder: Path,
+    several: Mapping[str, int] | None = None,
 ) -> Landed:
     """Read the files of a batch line by line, as they come, and write those of its landing.
 
@@ -104,20 +105,22 @@ def land_lines(
         sources: the output file and the error file, as far as they exist: what they are called in remarks, and their
             bytes in pieces of any size.
         folder: where records.parquet, accepted.parquet and rejected.parquet are written.
+        several: how many records each custom_id stands for that asked for a list: `{custom_id}#{index}`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = LandedFiles(folder / "records.parquet", folder / "accepted.parquet", folder / "rejected.parquet")
     landed = Landed(files, requested)
     with (
         RecordsFile(files.records, spec.dimensions) as records,
-        LineReader(spec, expected=len(requested)) as reader,
+        LineReader(spec, len(requested), several) as reader,
         np.errstate(over="ignore", invalid="ignore"),  # beyond float32 becomes infinite, which is rejected by name
     ):
         for name, pieces in sources.items():
-            for number, answer in reader.answers(lines_of(pieces)):
-                if _take(landed, answer, name, number) and answer.vector is not None:
-                    record_id = answer.custom_id or ""
-                    records.add(record_id, answer.vector, *requested[record_id])
+            for number, line in reader.answers(lines_of(pieces)):
+                for answer in line.parts or (line,):
+                    if _take(landed, answer, name, number) and answer.vector is not None:
+                        record_id = answer.custom_id or ""
+                        records.add(record_id, answer.vector, *requested[record_id])
     landed.digest = records.digest.hex()
     landed.write_lists()
     return landed

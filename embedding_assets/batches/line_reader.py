@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from types import TracebackType
@@ -45,10 +45,11 @@ class LineReader:
     Args:
         spec: the collection.
         expected: about how many lines there will be; with few, or a single core, there is no second process.
+        several: how many records each custom_id stands for that asked for a list.
     """
 
-    def __init__(self, spec: CollectionSpec, expected: int = 0) -> None:
-        self._parser = LineParser(spec)
+    def __init__(self, spec: CollectionSpec, expected: int = 0, several: Mapping[str, int] | None = None) -> None:
+        self._parser = LineParser(spec, several)
         self._dimensions = spec.dimensions
         self._wanted = expected * spec.dimensions >= _WORTH_IT and _cores() > 1
         self.second: SecondReader | None = None

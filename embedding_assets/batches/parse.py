@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -49,6 +50,7 @@ class Answer(NamedTuple):
         reason: what is wrong, in words.
         retryable: whether asking again may help. Vectors that cannot be right are: within the collection's `attempts`.
         tokens: tokens that the line was charged for.
+        parts: what it says of each record, where the line answers several.
     """
 
     custom_id: str | None
@@ -57,6 +59,7 @@ class Answer(NamedTuple):
     reason: str = ""
     retryable: bool = False
     tokens: int = 0
+    parts: tuple[Answer, ...] = ()
 
 
 class _Bad(Exception):
@@ -64,12 +67,21 @@ class _Bad(Exception):
         super().__init__(reason)
         self.code, self.reason, self.retryable = code, reason[:_LONGEST_REASON], retryable
 
+    @property
+    def said(self) -> tuple[str, str, bool]:
+        return self.code, self.reason, self.retryable
+
 
 class LineParser:
-    """Reads lines of one collection, one after the other; several threads need one each."""
+    """Reads lines of one collection, one after the other; several threads need one each.
 
-    def __init__(self, spec: CollectionSpec) -> None:
+    Args:
+        several: how many records each custom_id stands for that asked for a list: `{custom_id}#{index}`.
+    """
+
+    def __init__(self, spec: CollectionSpec, several: Mapping[str, int] | None = None) -> None:
         self._spec = spec
+        self._several = several or {}
         self._numbers = simdjson.Parser()
 
     def parse(self, line: bytes) -> Answer:
@@ -96,17 +108,45 @@ class LineParser:
         if not isinstance(raw, dict):
             return Answer(None, None, "bad_json", f"the line is of type {type(raw).__name__}, not an object", True)
         custom_id = raw.get("custom_id")
+        if isinstance(custom_id, int) and not isinstance(custom_id, bool):
+            custom_id = str(custom_id)
         if not isinstance(custom_id, str) or not custom_id:
             return Answer(None, None, "no_custom_id", "the line names no record", True)
+        if custom_id in self._several:
+            return self._of_several(custom_id, raw)
         tokens = 0
         try:
             body = _body(raw)
-            usage = body.get("usage")
-            if isinstance(usage, dict) and isinstance(usage.get("total_tokens"), int):
-                tokens = usage["total_tokens"]
+            tokens = _tokens(body)
             return Answer(custom_id, _vector(body, self._spec, vector), ACCEPTED, "", False, tokens)
         except _Bad as bad:
             return Answer(custom_id, None, bad.code, bad.reason, bad.retryable, tokens)
+
+    def _of_several(self, custom_id: str, raw: dict[str, Any]) -> Answer:
+        """What a line says of each record that its custom_id stands for; `index` tells which vector is whose."""
+        count = self._several[custom_id]
+        ids = [f"{custom_id}#{index}" for index in range(count)]
+        try:
+            body = _body(raw)
+            data = body.get("data")
+            if not isinstance(data, list):
+                raise _Bad("no_embedding", "the response does not hold embeddings")
+        except _Bad as bad:
+            return Answer(None, None, bad.code, parts=tuple(Answer(i, None, *bad.said) for i in ids))
+        entries: dict[int, list[Any]] = {}
+        for place, entry in enumerate(data):
+            index = entry.get("index", place if len(data) == count else None) if isinstance(entry, dict) else None
+            if isinstance(index, int) and not isinstance(index, bool):
+                entries.setdefault(index, []).append(entry)
+        parts: list[Answer] = []
+        for index, record_id in enumerate(ids):
+            tokens = 0 if parts else _tokens(body)
+            try:
+                vector = _vector({**body, "data": entries.get(index, [])}, self._spec, None)
+                parts.append(Answer(record_id, vector, ACCEPTED, "", False, tokens))
+            except _Bad as bad:
+                parts.append(Answer(record_id, None, *bad.said, tokens))
+        return Answer(None, None, ACCEPTED, parts=tuple(parts))
 
     def _cut(self, line: bytes, place: Place, numbers: Vectors | None) -> tuple[bytes, Vectors | None]:
         """The line with a mark in place of its vector, and the vector; the line as it is where that is not certain.
@@ -166,6 +206,12 @@ def _json(line: bytes) -> Any:
             return json.loads(line)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
+
+def _tokens(body: dict[str, Any]) -> int:
+    usage = body.get("usage")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) else 0
 
 
 def _body(raw: dict[str, Any]) -> dict[str, Any]:

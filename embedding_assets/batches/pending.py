@@ -13,12 +13,12 @@ from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.by_id import LookedUp, look_up
 from embedding_assets.batches.cell_names import CellNames, read_names
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi, goes_back
-from embedding_assets.batches.discover import undiscovered
+from embedding_assets.batches.discover import requests_of, undiscovered
 from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.identity import creator_of, known_identity
 from embedding_assets.batches.kinds import others_among
 from embedding_assets.batches.position import Budget, Cell, Position, cell_of, is_cell, is_day, key_of, start_of
-from embedding_assets.batches.requests import foreign_request_id, latest_content
+from embedding_assets.batches.requests import latest_content
 from embedding_assets.batches.standing import read_standing
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog
@@ -225,12 +225,11 @@ class _Look:
         self._look_at(cell for batch in mine for cell in self._cells_of(batch))
         under_way, seen = 0, set(self.position.seen)
         for batch in mine:
-            request_id = _request_id(batch)
-            cells = [cell for cell in self._cells_of(batch) if request_id in self.names[cell].asked]
-            if cells:
-                self.batches.setdefault(request_id, []).append(batch)
+            asked = {c: ids for c in self._cells_of(batch) if (ids := requests_of(batch, c[0]) & self.names[c].asked)}
+            if asked:
+                self.batches.setdefault(batch.metadata.get(REQUEST_KEY, batch.id), []).append(batch)
                 under_way += not batch.ended
-                seen.update(_short(request_id) for cell in cells if self.position.is_sought(cell))
+                seen.update(_short(one) for c, ids in asked.items() if self.position.is_sought(c) for one in ids)
             else:
                 self.others.append(batch)
         self.position = replace(self.position, under_way=self.position.under_way + under_way, seen=tuple(sorted(seen)))
@@ -291,11 +290,15 @@ class _Look:
     def work(self) -> PendingWork:
         """What the looks gave, cell by cell."""
         finished: dict[Cell, list[str]] = {}
-        for request_id, some in self.batches.items():
+        for some in self.batches.values():
             for cell in self._cells_of(some[0]):
                 names = self.names[cell]
                 # Of duplicates only one ever is landed.
-                if request_id in names.asked and all(b.ended for b in some) and not _any_landed(some, names):
+                if (
+                    requests_of(some[0], cell[0]) & names.asked
+                    and all(b.ended for b in some)
+                    and not _any_landed(some, names)
+                ):
                     finished.setdefault(cell, []).extend(b.id for b in some)
         for cell, looked_up in self.by_id.items():
             finished.setdefault(cell, []).extend(looked_up.finished)
@@ -378,10 +381,6 @@ class _Look:
     def _others(self, names: CellNames, requests: Iterable[str]) -> frozenset[str]:
         """Which of a cell's requests are of another kind than the collection's; each is read once."""
         return others_among(self.store, self.catalog.get(names.collection), names.day, requests)
-
-
-def _request_id(batch: ApiBatch) -> str:
-    return batch.metadata.get(REQUEST_KEY) or foreign_request_id(batch.id)
 
 
 def _any_landed(batches: list[ApiBatch], names: CellNames) -> bool:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import orjson
@@ -58,6 +59,7 @@ class Request:
         count: its records.
         made: when the intent was written, as `layout.new_id()`; a foreign batch's creation. Orders requests.
         foreign: whether another program submitted the batch.
+        input_notes: of a foreign batch, the name of the object that says what is special about its input file.
     """
 
     request_id: str
@@ -72,6 +74,7 @@ class Request:
     ids: StoredFile
     repeats: str | None = None
     foreign: bool = False
+    input_notes: str | None = None
     format: int = FORMAT
 
     @property
@@ -96,6 +99,20 @@ class RefusedDocuments:
     """The documents of a cell that could not be asked."""
 
     documents: tuple[Refused, ...]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class InputNotes:
+    """What is special about a foreign batch's input file.
+
+    Attributes:
+        refused: its lines that are rejected by name.
+        several: how many inputs each custom_id has that asks for a list; its records are `{custom_id}#{index}`.
+    """
+
+    refused: tuple[Refused, ...] = ()
+    several: dict[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -131,9 +148,36 @@ def request_id_of(
     return hasher.hexdigest()
 
 
-def foreign_request_id(batch_id: str) -> str:
-    """The id of the record of a batch that another program submitted."""
-    return hashlib.blake2b(orjson.dumps([1, "foreign", batch_id]), digest_size=16).hexdigest()
+def foreign_request_id(batch_id: str, collection: str | None = None) -> str:
+    """The id of the record of a batch that another program submitted.
+
+    Args:
+        collection: one that takes lines beside the collection that takes most.
+    """
+    named = [1, "foreign", batch_id, *([collection] if collection else [])]
+    return hashlib.blake2b(orjson.dumps(named), digest_size=16).hexdigest()
+
+
+def write_input_notes(store: ObjectStore, folder_key: str, notes: InputNotes) -> str | None:
+    """Write what is special about a foreign batch's input file; returns the object's name, None where nothing is."""
+    if not notes.refused and not notes.several:
+        return None
+    said = orjson.dumps([[asdict(one) for one in notes.refused], notes.several])
+    name = f"input-{hashlib.sha256(said).hexdigest()[:16]}.json"
+    with suppress(ObjectExistsError):  # named by its content
+        store.put_new(f"{folder_key}/{name}", encode(notes, f"{folder_key}/{name}"))
+    return name
+
+
+def read_input_notes(store: ObjectStore, request: Request) -> InputNotes:
+    """What is special about a foreign batch's input file; CorruptedError where the object is damaged or gone."""
+    if request.input_notes is None:
+        return InputNotes()
+    key = f"{request.folder}/{request.input_notes}"
+    notes = read(store, InputNotes, key)
+    if notes is None:
+        raise CorruptedError(key, "is gone from the store", "Restore it from a copy, or remove its folder.")
+    return notes
 
 
 def write_files(

@@ -24,7 +24,14 @@ from embedding_assets.batches.landing import LOST, LOST_CODE, Landing, all_landi
 from embedding_assets.batches.landing_files import Landed, land_lines, requested_documents
 from embedding_assets.batches.lines import pieces_of
 from embedding_assets.batches.parse import Answer
-from embedding_assets.batches.requests import Asked, Request, SentBatch, asked_documents, read_requests
+from embedding_assets.batches.requests import (
+    Asked,
+    Request,
+    SentBatch,
+    asked_documents,
+    read_input_notes,
+    read_requests,
+)
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ApiUnavailableError, CorruptedError
 from embedding_assets.store import layout
@@ -210,6 +217,7 @@ class _Poller:
         folder = self.folder / item.request.request_id
         try:
             requested = requested_documents(asked_documents(self.store, item.request, folder))
+            several = read_input_notes(self.store, item.request).several
             errors: list[Path] = []
             if batch.error_file_id is not None:
                 path = folder / "error.jsonl"
@@ -219,7 +227,8 @@ class _Poller:
 
             def land(*output: tuple[str, Iterable[bytes]]) -> Landed:
                 sources = dict([*output, *((path.stem, pieces_of(path)) for path in errors)])
-                return land_lines(as_asked(item.request, self.spec), requested, sources, folder / "landing")
+                spec = as_asked(item.request, self.spec)
+                return land_lines(spec, requested, sources, folder / "landing", several)
 
             try:
                 # Read as it comes: it need not lie on a disk first.

@@ -7,16 +7,17 @@ day counts twice. It is accepted once any batch gave it; until then its newest r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pyarrow as pa
 
+from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import in_parallel, read_parquet
 from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import LOST_CODE, Landing, all_landings
 from embedding_assets.batches.refusals import LIMITS, TOKEN_LIMIT
-from embedding_assets.batches.requests import Asked, asked_ids, read_requests
+from embedding_assets.batches.requests import Asked, asked_ids, read_input_notes, read_requests
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectStore
@@ -56,6 +57,7 @@ class RequestStanding:
     accepted: frozenset[str] = frozenset()
     rejected: Mapping[str, tuple[str, str, bool]] = field(default_factory=dict)
     complaint: str = ""  # why the landing's own counts are not believed
+    refused: tuple[Refused, ...] = ()  # lines of another program's input file that are rejected by name
     aside: str = ""  # why it is set aside: it asked for vectors of another kind than the collection's
 
     @property
@@ -103,6 +105,9 @@ def read_standing(
 
     def load(item: Asked) -> RequestStanding:
         ids = asked_ids(store, item.request)
+        return replace(placed(item, ids), refused=read_input_notes(store, item.request).refused)
+
+    def placed(item: Asked, ids: pa.Table) -> RequestStanding:
         if not fits(item.request, spec):
             return RequestStanding(item, None, ids, aside=f"set aside: it {why_aside(item.request, spec)}")
         for landing in landings.get(item.batch.batch_id, []) if item.batch else []:
@@ -116,7 +121,7 @@ def read_standing(
     places: dict[bytes, Place] = {}
     for one in standings:
         if not one.aside:
-            _count_in(one, places)
+            _count_in(one, places, spec.foreign.ask_again)
     for one in reversed(standings):
         if one.aside:
             _count_aside(one, places)
@@ -144,7 +149,7 @@ def _with_landing(store: ObjectStore, asked: Asked, landing: Landing, ids: pa.Ta
     return RequestStanding(asked, landing, ids, known, rejected, complaint)
 
 
-def _count_in(one: RequestStanding, places: dict[bytes, Place]) -> None:
+def _count_in(one: RequestStanding, places: dict[bytes, Place], ask_again: bool) -> None:
     """Move the places of a request's records to where this request leaves them."""
     request_id = one.asked.request.request_id
     for record_id, digest in zip(one.ids.column("id").to_pylist(), one.ids.column("digest").to_pylist(), strict=True):
@@ -155,7 +160,7 @@ def _count_in(one: RequestStanding, places: dict[bytes, Place]) -> None:
         if before is not None and before.kind == "accepted" and not anew:
             continue
         failures = before.failures if before is not None and not anew else 0
-        kind, reason, code = _outcome(one, record_id)
+        kind, reason, code = _outcome(one, record_id, ask_again)
         counts = kind == "again" and code not in _FREE
         places[digest] = Place(record_id, kind, request_id, reason, code, failures + counts)
 
@@ -169,7 +174,7 @@ def _count_aside(one: RequestStanding, places: dict[bytes, Place]) -> None:
         places.setdefault(digest, Place(record_id, kind, request.request_id, one.aside, OTHER_KIND_CODE))
 
 
-def _outcome(one: RequestStanding, record_id: str) -> tuple[Kind, str, str]:
+def _outcome(one: RequestStanding, record_id: str, ask_again: bool) -> tuple[Kind, str, str]:
     if one.asked.batch is None:
         return "unsent", "no batch was created yet", ""
     landing = one.landing
@@ -192,6 +197,8 @@ def _outcome(one: RequestStanding, record_id: str) -> tuple[Kind, str, str]:
     if one.asked.request.foreign and landing.status in ("cancelled", "failed"):
         # Whoever cancels a batch does not want it; repeating it is for its submitter.
         return "rejected", f"another program's batch ended as {landing.status}", code
+    if one.asked.request.foreign and not ask_again:
+        return "rejected", f"{reason}; what another program asked is not asked again unasked", code
     return "again", reason, code
 
 

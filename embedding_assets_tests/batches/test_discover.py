@@ -16,6 +16,7 @@ from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.results import poll
 from embedding_assets.batches.submit import submit
 from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.expectations import Foreign as ForeignRules
 from embedding_assets.sandbox.faults import BatchFault
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
@@ -83,7 +84,7 @@ def test_each_batch_goes_to_its_collection_and_lands_there(foreign: Foreign) -> 
     assert len(pending_cells(foreign.api, foreign.store, CATALOG).undiscovered) == 6
     found = foreign.discover()
     assert {f.collection: f.batch_id for f in found.claimed} == ids
-    assert {f.collection: (f.count, f.passed_over) for f in found.claimed} == {
+    assert {f.collection: (f.count, f.rejected) for f in found.claimed} == {
         "lines": (2, 1),
         "words": (1, 0),
         "plain": (2, 0),
@@ -99,7 +100,10 @@ def test_each_batch_goes_to_its_collection_and_lands_there(foreign: Foreign) -> 
         poll(foreign.api, foreign.store, spec, DAY)
         books = balance(foreign.store, spec, DAY)
         assert books.balanced
-        assert books.accepted == books.requested > 0
+        assert books.accepted == books.requested - books.rejected > 0
+        assert [one.reason for one in books.rejections] == (
+            ["'odd': no collection's pattern fits"] if spec.name == "lines" else []
+        )
     assert not pending_cells(foreign.api, foreign.store, CATALOG).cells
 
 
@@ -133,22 +137,29 @@ def test_a_foreign_batch_is_never_submitted_and_never_repeated_when_its_program_
     assert (books.accepted, books.rejected, books.pending) == (1, 2, 0)
 
 
-def test_what_expired_of_a_foreign_batch_is_asked_again_by_us(foreign: Foreign) -> None:
+def test_what_expired_of_a_foreign_batch_is_asked_again_only_where_the_collection_says_so(foreign: Foreign) -> None:
     foreign.sandbox.set_fault(BatchFault(outcome="expired", finished=1))
     foreign.batch([f"IMAGE#a#RECEIPT#1#LINE#{i}" for i in range(3)])
     foreign.discover()
     foreign.settle()
     spec = CATALOG.get("lines")
     poll(foreign.api, foreign.store, spec, DAY)
-    (cell,) = pending_cells(foreign.api, foreign.store, CATALOG).cells
+    assert not pending_cells(foreign.api, foreign.store, CATALOG).cells
+    assert submit(foreign.api, foreign.store, spec, DAY).rows == ()
+    books = balance(foreign.store, spec, DAY)
+    assert (books.accepted, books.rejected, books.pending) == (1, 2, 0)
+    assert all("is not asked again" in one.reason for one in books.rejections)
+    spec = spec.model_copy(update={"foreign": ForeignRules(ask_again=True)})
+    catalog = CATALOG.model_copy(update={"collections": {**CATALOG.collections, "lines": spec}})
+    (cell,) = pending_cells(foreign.api, foreign.store, catalog).cells
     assert (cell.collection, cell.again) == ("lines", 2)
     assert submit(foreign.api, foreign.store, spec, DAY).count("submitted") == 2
     foreign.settle()
-    (cell,) = pending_cells(foreign.api, foreign.store, CATALOG).cells
+    (cell,) = pending_cells(foreign.api, foreign.store, catalog).cells
     assert (len(cell.finished), cell.again) == (1, 0)
     poll(foreign.api, foreign.store, spec, DAY)
     assert balance(foreign.store, spec, DAY).accepted == 3
-    assert not pending_cells(foreign.api, foreign.store, CATALOG).cells
+    assert not pending_cells(foreign.api, foreign.store, catalog).cells
 
 
 def test_another_deployments_batches_are_left_alone(world: World, tmp_path: Path) -> None:
