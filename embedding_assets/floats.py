@@ -8,6 +8,8 @@ import numpy as np
 import orjson
 
 _POWERS = [float(f"1e{n}") for n in range(309)]
+_SHORT = 16  # characters: so long a number has at most 15 digits
+_EXACT_FROM, _EXACT_TO = 1e-4, 1e15  # between these, 15 digits and one power of ten are exact
 _NEIGHBOURS = 16  # units in the last place to either side
 
 
@@ -58,15 +60,18 @@ def settled_float(value: float) -> float | None:
     up = down = rounded
     for _ in range(_NEIGHBOURS):
         for candidate in (up, down):
-            if _comes_back(candidate):
+            if comes_back(candidate):
                 return candidate
         up, down = _next(up, math.inf), _next(down, -math.inf)
     return None
 
 
-def _comes_back(value: float) -> bool:
+def comes_back(value: float) -> bool:
+    """Whether ChromaDB's parser gives exactly this number back for the shortest text that stands for it."""
     if not math.isfinite(value):
         return False
+    if value == 0 or (len(repr(value)) <= _SHORT and _EXACT_FROM <= abs(value) <= _EXACT_TO):
+        return True
     try:
         return float_as_serde(orjson.dumps(value).decode()) == value
     except ValueError:

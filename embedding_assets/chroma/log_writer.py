@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from embedding_assets.chroma.log_reader import ADD
-from embedding_assets.chroma.sqlite_reader import Collection
+from embedding_assets.chroma.sqlite_reader import Collection, UnknownFormatError
 from embedding_assets.chroma.sqlite_writer import (
     LOG_CACHE_KIB,
     last_sequence_id,
@@ -20,6 +20,7 @@ from embedding_assets.chroma.sqlite_writer import (
     raw_vectors,
     writing,
 )
+from embedding_assets.floats import comes_back
 from embedding_assets.records import RecordBatch
 
 _INSERT = (
@@ -38,17 +39,28 @@ def write_log(folder: Path, collection: str, batches: Iterable[RecordBatch]) -> 
             the second without a word.
 
     Raises:
-        UnknownFormatError: not a database that may be written directly.
+        UnknownFormatError: not a database that may be written directly, or a number is one that the log would change.
         ValueError, sqlite3.Error: what was to be written cannot be.
     """
     written = 0
     with writing(folder, collection, LOG_CACHE_KIB) as (connection, chosen):
         first = last_sequence_id(connection)
         for batch in batches:
+            _require_kept(batch)
             learn_settings(connection, chosen, batch)
             append(connection, chosen, batch, first + written)
             written += len(batch)
     return written
+
+
+def _require_kept(batch: RecordBatch) -> None:
+    """Raise UnknownFormatError for a number that ChromaDB would read otherwise from the log's JSON."""
+    for record_id, metadata in zip(batch.ids, batch.metadatas, strict=True):
+        for key, value in metadata.items():
+            for one in value if type(value) is list else (value,):
+                if type(one) is float and not comes_back(one):
+                    what = f"metadata {key!r} of {record_id!r}"
+                    raise UnknownFormatError(what, f"is {one!r}, which its log would change", "It is written otherwise")
 
 
 def append(

@@ -20,6 +20,7 @@ from embedding_assets.chroma.read import is_readable, read_records
 from embedding_assets.chroma.sources import read_source
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.write import write
+from embedding_assets.floats import comes_back
 from embedding_assets.records import RESERVED_PREFIX, Metadata, RecordBatch, clean_id, clean_metadata, clean_text
 from embedding_assets_tests.chroma.databases import NAME, api_records, client, joined, typed
 
@@ -168,3 +169,19 @@ def test_a_shard_takes_the_lists_of_its_records(tmp_path: Path) -> None:
     halves = [Source(tmp_path / "delta", "d", shard=shard, shards=2) for shard in (0, 1)]
     found = {i: m["n"] for h in halves for b in read_source(h, NAME) for i, m in zip(b.ids, b.metadatas, strict=True)}
     assert found == {f"r{i}": [i, i + 1] for i in range(9)}
+
+
+def test_numbers_that_the_log_would_change_are_written_with_their_index(tmp_path: Path) -> None:
+    # Landings of earlier versions and legacy data hold whatever number was accepted there.
+    rng = np.random.default_rng(5)
+    numbers = [float(n) for n in rng.standard_normal(400) * 10.0 ** rng.integers(-40, 40, 400)]
+    unsettled = [n for n in numbers if not comes_back(n)]
+    assert unsettled
+    source = landed(tmp_path, [{"x": n, "list": [n, 0.5]} for n in unsettled])
+    report = write(tmp_path / "delta", SPEC, [source])
+    assert "which its log would change" in report.obstacle
+    merge(tmp_path / "snapshot", SPEC, [Source(tmp_path / "delta", "d")])
+    for folder in (tmp_path / "delta", tmp_path / "snapshot"):
+        assert examine(folder, SPEC, [source]).problems == []
+        found = [m["x"] for m in api_records(folder, tmp_path).metadatas]
+        assert found == [m["x"] for m in joined(read_records(folder)).metadatas] == unsettled
