@@ -27,7 +27,7 @@ import pyarrow as pa
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import documents_table
-from embedding_assets.batches.files import encode, in_parallel
+from embedding_assets.batches.files import decode, encode, in_parallel
 from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_shares
 from embedding_assets.batches.identity import STORE_KEY, creator_of, known_identity
 from embedding_assets.batches.patterns import compile_pattern
@@ -79,6 +79,7 @@ class Discovery:
         trouble: batches that could not be looked at; they are looked at again.
         duplicates: unfinished second batches of our own requests, which were cancelled.
         known: how many batches have a record already.
+        unclaimed_before: how many batches were found to belong to no collection before; the store says why.
         elsewhere: how many batches are of other deployments; they are left alone.
     """
 
@@ -87,6 +88,7 @@ class Discovery:
     trouble: tuple[Found, ...] = ()
     duplicates: tuple[str, ...] = ()
     known: int = 0
+    unclaimed_before: int = 0
     elsewhere: int = 0
 
 
@@ -143,8 +145,24 @@ def discover(
             [b for b in ours if b.metadata[REQUEST_KEY] in known and not b.ended and creator_of(b, store_id) == "own"]
         ),
         len(others) - len(fresh) + len(ours) - len(unknown),
+        sum(layout.part(b.id) in marks for b in others),
         sum(creator_of(b, store_id) == "other" for b in batches) + len(unknown) - len(strangers),
     )
+
+
+def read_unclaimed(store: ObjectStore, catalog: Catalog) -> list[Found]:
+    """The batches of other programs that no collection of the catalog can take anything of, with the reasons.
+
+    Those that are older than `foreign_days` are not among them.
+
+    Raises:
+        CorruptedError: what was written down of one is damaged.
+        StoreError: the store did not answer, or refuses.
+    """
+    since = layout.day_of(layout.now().timestamp() - catalog.foreign_days * 86_400)
+    keys = [item.key for item in store.walk(_mark_folder(catalog))]
+    found = in_parallel(lambda key: decode(Found, key, store.get(key)), keys)
+    return sorted((one for one in found if one.day >= since), key=lambda one: (one.day, one.batch_id))
 
 
 def undiscovered(

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from embedding_assets.batches.discover import read_unclaimed
 from embedding_assets.cli.options import Env, Json, deployment
 from embedding_assets.cli.words import age_in_words, size_in_words
 from embedding_assets.pipeline.status import CollectionStatus, collection_status
@@ -25,10 +26,15 @@ def register(app: typer.Typer) -> None:
         """
         with deployment(environment) as found:
             rows = [collection_status(found.store, spec) for spec in found.catalog]
+            unclaimed = [] if as_json else read_unclaimed(found.store, found.catalog)
         if as_json:
             typer.echo(orjson.dumps([row.to_json() for row in rows], option=orjson.OPT_INDENT_2).decode())
         else:
-            Console().print(status_table(rows))
+            console = Console()
+            console.print(status_table(rows))
+            for one in unclaimed:
+                said = f"batch {one.batch_id} of another program ({one.day}) belongs to no collection: {one.reason}"
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def status_table(rows: Sequence[CollectionStatus]) -> Table:

@@ -11,7 +11,7 @@ import pytest
 
 from embedding_assets.batches.balance import balance
 from embedding_assets.batches.client import EmbeddingApi
-from embedding_assets.batches.discover import Discovery, discover
+from embedding_assets.batches.discover import Discovery, discover, read_unclaimed
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.results import poll
 from embedding_assets.batches.submit import submit
@@ -114,6 +114,9 @@ def test_what_was_looked_at_is_not_fetched_again(foreign: Foreign) -> None:
         foreign.api._client.files.delete(foreign.api.retrieve(batch_id).input_file_id)
     again = foreign.discover()
     assert (again.claimed, again.unclaimed, again.trouble, again.known) == ((), (), (), 2)
+    assert again.unclaimed_before == 1
+    (listed,) = read_unclaimed(foreign.store, CATALOG)
+    assert (listed.batch_id, "no collection's pattern fits" in listed.reason) == (batches[1], True)
     changed = Catalog(collections={"any": CollectionSpec(name="any", custom_id="{anything}", **COMMON)})
     assert len(foreign.discover(changed).unclaimed) == 2
 

@@ -30,7 +30,7 @@ def say_submitted(sent: Submission, found: Discovery, api_url: str) -> Metadata:
         "known_documents": sent.asked_before,
         "refused_documents": len(sent.refused),
         "found_batches": len(found.claimed),
-        "unclaimed_batches": len(found.unclaimed),
+        "unclaimed_batches": len(found.unclaimed) + found.unclaimed_before,
         "batches_of_other_deployments": found.elsewhere,
         "note": sent.note or "nothing to remark",
         "batches": table(
