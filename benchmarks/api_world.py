@@ -19,8 +19,9 @@ from mortal_store import Killed, MortalStore
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.discover import discover
+from embedding_assets.batches.position import Budget, Position
 from embedding_assets.catalog import Catalog, CollectionSpec
-from embedding_assets.errors import EmbeddingAssetsError
+from embedding_assets.errors import ApiUnavailableError, EmbeddingAssetsError
 from embedding_assets.pipeline.attempts import PastRun, next_attempt
 from embedding_assets.pipeline.cells import build_cell_deltas, land_cell, submit_cell
 from embedding_assets.pipeline.operations import repair
@@ -37,6 +38,7 @@ _SLEEP = time.sleep
 # Hours between the looks: close together at first, then as far apart as patience is long.
 TICKS = (*[0.25] * 8, *[1.0] * 6, *[4.0] * 10, *[8.0] * 6, *[24.0] * 3)
 LONG_TICKS = (*TICKS, *[48.0] * 12)
+_PAGES = 20  # of the API's list, that one look of the sensor reads
 QUIET = 4  # looks without anything to do, one of them after more than an hour, that end a case
 
 
@@ -73,6 +75,8 @@ class Deployment:
     """Some collections in a store of their own, with documents and an address under which the service knows it.
 
     Attributes:
+        api, sensor: what runs and what the sensor asks through; a sensor does not repeat what failed.
+        position: where the sensor's last look stopped.
         deaths: how many more steps are killed, at a random one of their writes.
         troubles: what steps ended with, newest last.
         ended: pasts of the runs, by cell.
@@ -81,10 +85,12 @@ class Deployment:
     name: str
     catalog: Catalog
     api: EmbeddingApi
+    sensor: EmbeddingApi
     folder: Path
     clock: Clock
     random: Random
     store: ObjectStore = field(default_factory=lambda: open_store("memory://"))
+    position: Position = field(default_factory=Position)
     deaths: int = 0
     troubles: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -110,9 +116,10 @@ class Deployment:
                 **declared,
             }
             collections[collection] = CollectionSpec.model_validate(known)
-        api = EmbeddingApi(ApiSettings("sk-matrix-0123456789", f"{url}/{name}/v1"), retries=2, timeout=20)
+        settings = ApiSettings("sk-matrix-0123456789", f"{url}/{name}/v1")
+        api, sensor = EmbeddingApi(settings, retries=2, timeout=20), EmbeddingApi(settings, retries=0, timeout=10)
         start = (clock.at - timedelta(days=40)).date()
-        return cls(name, Catalog(collections=collections, start=start), api, home, clock, random)
+        return cls(name, Catalog(collections=collections, start=start), api, sensor, home, clock, random)
 
     def write(self, collection: str, texts: Mapping[str, str]) -> None:
         """Make these the documents: each day's run asks for those that were not asked for yet."""
@@ -131,12 +138,18 @@ class Deployment:
 
     def tick(self) -> bool:
         """One look of each sensor; returns whether there was anything to do."""
+        if layout.now().timestamp() < self.position.not_before:
+            return True
+        budget = Budget(_PAGES)
         try:
-            cells, _ = cells_to_run(self.api, self.store, self.catalog)
+            cells, work = cells_to_run(self.sensor, self.store, self.catalog, position=self.position, budget=budget)
         except EmbeddingAssetsError as error:
             self.troubles.append(f"finished_batches: {error}")
+            if isinstance(error, ApiUnavailableError):
+                self.position = self.position.after_waiting(error.retry_after or 0.0)
             return True
-        busy = bool(cells)
+        self.position = work.position
+        busy = bool(cells) or not work.position.over
         for cell in cells:
             past = self.past.get(f"{cell.collection}|{cell.day}", [])
             if next_attempt(cell.state, past, layout.now().timestamp()).kind == "now":
