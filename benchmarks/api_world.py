@@ -79,7 +79,8 @@ class Deployment:
         position: where the sensor's last look stopped.
         deaths: how many more steps are killed, at a random one of their writes.
         troubles: what steps ended with, newest last.
-        ended: pasts of the runs, by cell.
+        past: the runs of each cell, newest first.
+        killed: the cells whose scheduled run has died.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Deployment:
     troubles: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     past: dict[str, list[PastRun]] = field(default_factory=dict)
+    killed: set[str] = field(default_factory=set)
     documents: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -138,6 +140,10 @@ class Deployment:
 
     def tick(self) -> bool:
         """One look of each sensor; returns whether there was anything to do."""
+        for key in sorted(self.killed):
+            # A dead run is failed by Dagster, and launched again: nothing else reads the documents of its day.
+            collection, day = key.split("|")
+            self._run(self.catalog.get(collection), day, "", ask=True, scheduled=True)
         if layout.now().timestamp() < self.position.not_before:
             return True
         budget = Budget(_PAGES)
@@ -181,9 +187,12 @@ class Deployment:
                 build_cell_deltas(store, spec, day, run_id=RUN_ID, scratch=Path(scratch))
 
         steps: Sequence[Callable[[ObjectStore], None]] = (request, land, build) if ask else (land, build)
+        deaths, key = self.deaths, f"{spec.name}|{day}"
         well = all(self._step(step) for step in steps)
+        if scheduled:
+            (self.killed.add if not well and self.deaths < deaths else self.killed.discard)(key)
         ran = PastRun(None if scheduled else state, layout.now().timestamp(), well)
-        self.past.setdefault(f"{spec.name}|{day}", []).insert(0, ran)
+        self.past.setdefault(key, []).insert(0, ran)
 
     def _step(self, step: Callable[[ObjectStore], None]) -> bool:
         """Whether it ended well."""
