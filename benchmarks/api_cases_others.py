@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api_cases import Case
+from api_cases import IDS, Case
 from api_manners import Door, Habits, Manner
 from api_oracle import Expected
 from api_service import DIMENSIONS, Service
@@ -198,9 +198,15 @@ def server_cases() -> list[Case]:
     other = "vendor/upstream-model"
     no_probe = Door("POST", "/embeddings", 404, "not_found")
     return [
-        Case("another model's name, declared", Habits(model=other), {"lines": {"model_answers_as": other}}),
+        Case("another model's name, declared", Habits(model=other), {"lines": {"model_answers_as": [other]}}),
         Case("a dated model's name", Habits(model=f"{MODEL}-v2"), variants=("calm",)),
-        Case("another model's name in one batch alone", Habits(manners=(Manner(model=other),)), variants=("calm",)),
+        Case(
+            "another model's name in one batch alone",
+            Habits(manners=(Manner(model=other),)),
+            # Not asked again: what to declare is said by name.
+            expected={"lines": Expected(maybe=frozenset(IDS), said=("model_answers_as",))},
+            variants=("calm",),
+        ),
         Case(
             "another model's name, not declared",
             Habits(model=other),
