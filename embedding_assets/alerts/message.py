@@ -11,7 +11,7 @@ from embedding_assets.errors import CorruptedError
 
 Kind = Literal["check", "step", "job", "sensor", "schedule", "channel"]
 Severity = Literal["WARN", "ERROR", "STOPPED"]
-# STOPPED: an ERROR that the pipeline has given up on; a person is needed.
+# STOPPED: an ERROR that so many attempts have met that a person is needed.
 _RANKS: dict[Severity, int] = {"WARN": 0, "ERROR": 1, "STOPPED": 2}
 
 

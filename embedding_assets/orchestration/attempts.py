@@ -49,12 +49,12 @@ def request_run(
     if attempt.kind == "under way":
         return f"{partition}: a run is queued or under way"
     if attempt.kind == "later":
-        at = datetime.fromtimestamp(attempt.at, timezone.utc)
-        return f"{partition}: {reason}; attempt {attempt.number} of {ATTEMPTS} is due at {at:%H:%M:%S} UTC"
-    if attempt.kind == "stopped":
-        return f"{partition}: given up after {ATTEMPTS} failed attempts, until something else is to be done; " + (
-            "remove the cause and launch it once by hand"
-        )
+        at = f"{datetime.fromtimestamp(attempt.at, timezone.utc):%H:%M:%S} UTC"
+        if attempt.hopeless:
+            return f"{partition}: {ATTEMPTS} attempts have failed; the next one is due at {at}. " + (
+                "Remove the cause, and launch it once by hand to have it done at once"
+            )
+        return f"{partition}: {reason}; attempt {attempt.number} of {ATTEMPTS} is due at {at}"
     made = sum(run.state == state for run in past) + 1
     return dg.RunRequest(
         run_key=f"{partition}/{state}/{made}",

@@ -1,4 +1,4 @@
-"""Whether something is tried again, and when: never twice at once, after growing pauses, and not for ever. Pure."""
+"""Whether something is tried again, and when: never twice at once, and after growing pauses. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-ATTEMPTS = 6  # failures for one and the same state: spread over more than two hours, so that no outage looks hopeless
-_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
+# So many failures for one and the same state, spread over more than two hours, need a person, who is told so. An outage
+# may last longer all the same: it is tried now and then, so that what heals by itself goes on by itself.
+ATTEMPTS = 6
+_FIRST_PAUSE, _LONGEST_PAUSE, _HOPELESS_PAUSE = 60.0, 3600.0, 12 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,24 @@ class Attempt:
     """What is to be done about a state.
 
     Attributes:
-        kind: `now`; `later`, not before `at`; `under way`; `stopped`: so often in vain that a person is needed.
+        kind: `now`; `later`, not before `at`; `under way`.
         number: which attempt for this state it is, from 1, since the last success or launch by hand.
         at: seconds since 1970, where it is `later`.
     """
 
-    kind: Literal["now", "later", "under way", "stopped"]
+    kind: Literal["now", "later", "under way"]
     number: int = 1
     at: float = 0.0
 
     @property
     def last(self) -> bool:
-        """Whether there is none after it, should it fail."""
+        """Whether a person is needed, should it fail."""
         return self.number >= ATTEMPTS
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so many have failed that it is tried only now and then."""
+        return self.number > ATTEMPTS
 
 
 def next_attempt(state: str, past: Sequence[PastRun], now: float) -> Attempt:
@@ -75,9 +82,8 @@ def next_attempt(state: str, past: Sequence[PastRun], now: float) -> Attempt:
         if not run.succeeded:
             failures += run.state == state
     number = failures + 1
-    if number > ATTEMPTS:
-        return Attempt("stopped", number)
-    at = (past[0].ended_at or 0.0) + pause(in_vain) if in_vain else 0.0
+    wait = _HOPELESS_PAUSE if number > ATTEMPTS else pause(in_vain)
+    at = (past[0].ended_at or 0.0) + wait if in_vain else 0.0
     if cancelled:
         at = max(at, (cancelled.ended_at or 0.0) + _LONGEST_PAUSE)
     if now < at:

@@ -1,4 +1,4 @@
-"""Runs that fail are asked for again, given up in the end with an alert, and begin anew with a launch by hand."""
+"""Runs that fail are asked for again, now and then after an alert, and begin anew with a launch by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ask(alarms: Alarms, hours: float, state: str = "state") -> dg.RunRequest | s
     return request_run(alarms.instance, "embed_cell", deltas, f"lines|{DAY}", state, "a batch", now=later)
 
 
-def test_a_run_that_always_fails_is_given_up_with_an_alert_until_something_changes(
+def test_a_run_that_always_fails_is_told_as_given_up_and_is_tried_now_and_then(
     instance: dg.DagsterInstance, hook: Webhook
 ) -> None:
     alarms = Alarms(instance, open_store("memory://"), hook.url)
@@ -47,7 +47,8 @@ def test_a_run_that_always_fails_is_given_up_with_an_alert_until_something_chang
         if number < ATTEMPTS:
             assert f"attempt {number + 1} of {ATTEMPTS} is due at" in str(ask(alarms, 0))
     assert len(set(keys)) == ATTEMPTS  # a key that was there would be dropped by the daemon
-    assert "given up after 6 failed attempts" in str(ask(alarms, 100))
+    assert "6 attempts have failed; the next one is due at" in str(ask(alarms, 10))
+    assert isinstance(ask(alarms, 13), dg.RunRequest)
     assert hook.titles == [
         f"[lines {DAY}] step deltas failed (ERROR)",
         f"[lines {DAY}] step deltas was given up",

@@ -46,9 +46,13 @@ HOPELESS = [failed(HOUR * (n + 1)) for n in range(ATTEMPTS)]
             [failed(10, str(n)) for n in range(9)], "later", 1, HOUR - 10, id="states that change and always fail"
         ),
         pytest.param(HOPELESS[1:], "now", ATTEMPTS, 0, id="the last attempt"),
-        pytest.param(HOPELESS, "stopped", ATTEMPTS + 1, 0, id="hopeless"),
+        pytest.param(HOPELESS, "later", ATTEMPTS + 1, 11 * HOUR, id="hopeless: tried now and then"),
         pytest.param(
-            [failed(2 * HOUR, "other"), *HOPELESS], "stopped", ATTEMPTS + 1, 0, id="a state that was hopeless is back"
+            [failed(2 * HOUR, "other"), *HOPELESS],
+            "later",
+            ATTEMPTS + 1,
+            10 * HOUR,
+            id="a state that was hopeless is back",
         ),
         pytest.param(
             [failed(2 * HOUR, "other")] * ATTEMPTS, "now", 1, 0, id="another state was hopeless: the new one is tried"
@@ -63,7 +67,8 @@ HOPELESS = [failed(HOUR * (n + 1)) for n in range(ATTEMPTS)]
         pytest.param([cancelled(10, "other")], "now", 1, 0, id="there is news since somebody cancelled it"),
         pytest.param([cancelled(10, BY_HAND)], "later", 1, HOUR - 10, id="somebody's own run was cancelled"),
         pytest.param([cancelled(HOUR)] * 9, "now", 1, 0, id="to cancel is no attempt"),
-        pytest.param([cancelled(HOUR), *HOPELESS], "stopped", ATTEMPTS + 1, 0, id="nor does it begin anew"),
+        pytest.param([cancelled(HOUR), *HOPELESS], "later", ATTEMPTS + 1, 11 * HOUR, id="nor does it begin anew"),
+        pytest.param([failed(13 * HOUR)] * 9, "now", 10, 0, id="an outage of a day goes by"),
         pytest.param([succeeded(HOUR)] * 30, "now", 1, 0, id="which is never hopeless"),
     ],
 )

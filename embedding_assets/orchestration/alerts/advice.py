@@ -92,11 +92,11 @@ def for_run(*, requested: bool, severity: Severity) -> Advice:
 
     Args:
         requested: whether a sensor asked for it, which does so again.
-        severity: STOPPED: that was the last attempt.
+        severity: STOPPED: so many attempts have failed that a person is needed.
     """
     if severity == "STOPPED":
         return Advice(
-            "No more: so many attempts have failed that it is not tried again until there is something else to do.",
+            "So many attempts have failed that it is tried again every 12 hours only, or once there is something else.",
             "Look at the run, remove the cause, and launch the run once by hand: attempts count anew from there.",
         )
     if requested:
