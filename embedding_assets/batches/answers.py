@@ -35,6 +35,7 @@ class ApiBatch:
         created_at: seconds since 1970.
         requests: how many requests the API counts, (total, completed, failed).
         tokens: tokens used, where the server says so.
+        ended_at: seconds since 1970; 0 where the server does not say.
     """
 
     id: str
@@ -48,6 +49,7 @@ class ApiBatch:
     problems: tuple[BatchProblem, ...] = ()
     requests: tuple[int, int, int] = (0, 0, 0)
     tokens: int = 0
+    ended_at: int = 0
 
     @property
     def embeds(self) -> bool:
@@ -135,4 +137,5 @@ def batch_of(raw: Any) -> ApiBatch:
         ),
         requests=(_number(counts.get("total")), _number(counts.get("completed")), _number(counts.get("failed"))),
         tokens=_number(usage.get("total_tokens")),
+        ended_at=max(_number(fields.get(f"{status}_at")) for status in TERMINAL),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from embedding_assets.batches.documents import Refused
+from embedding_assets.batches.refusals import ACCOUNT_LIMITS
 from embedding_assets.batches.requests import (
     latest_content,
     read_refused,
@@ -64,6 +65,7 @@ class CellBalance:
         reasons: how many were rejected for which reason's code.
         rejections: the first 1,000 of them by name.
         unaccounted: ids that are in none of the books; there must be none.
+        limited: how many of `again` wait until the account's quota or billing limit is lifted.
     """
 
     collection: str
@@ -79,11 +81,19 @@ class CellBalance:
     rejections: tuple[Rejected, ...]
     unaccounted: tuple[str, ...]
     batches: tuple[BatchBalance, ...]
+    limited: int = 0
 
     @property
     def pending(self) -> int:
         """Records that are asked and not settled."""
         return self.unsent + self.in_flight + self.again
+
+    @property
+    def awaited(self) -> list[str]:
+        """What ended batches are waited for, each with its reason."""
+        return [
+            f"batch {row.batch_id}: {row.reason}" for row in self.batches if row.status == "in flight" and row.reason
+        ]
 
     @property
     def aside(self) -> list[str]:
@@ -136,6 +146,7 @@ def balance_of(collection: str, day: str, standing: CellStanding, refused: Itera
         tuple(rejected[:_NAMED]),
         tuple(sorted(unaccounted)),
         tuple(_row(one) for one in standing.requests),
+        sum(p.kind == "again" and p.code in ACCOUNT_LIMITS for p in standing.places.values()),
     )
 
 
@@ -156,6 +167,6 @@ def _row(one: RequestStanding) -> BatchBalance:
         len(one.rejected),
         request.count - len(one.accepted) - len(one.rejected) if landing else 0,
         max(0, int(layout.now().timestamp()) - batch.created_at) if batch else 0,
-        one.complaint or one.aside or (landing.problem if landing else ""),
+        one.complaint or one.aside or (landing.problem if landing else one.awaited),
         bool(one.aside),
     )

@@ -16,7 +16,7 @@ from embedding_assets.batches.files import write_parquet
 from embedding_assets.batches.landing import ACCEPTED_SCHEMA, REJECTED_SCHEMA, LandedFiles
 from embedding_assets.batches.line_reader import LineReader
 from embedding_assets.batches.lines import lines_of
-from embedding_assets.batches.parse import ACCEPTED, Answer
+from embedding_assets.batches.parse import ACCEPTED, BAD_JSON, Answer
 from embedding_assets.batches.records_file import RecordsFile
 from embedding_assets.catalog import CollectionSpec
 
@@ -34,6 +34,7 @@ class Landed:
         accepted: the ids with a good vector.
         rejected: the last bad answer of every other id that has one.
         repeated, stray: counts of lines beyond those.
+        torn: how many files end in a line that is no JSON, as one that was cut short does; those lines are stray.
     """
 
     files: LandedFiles
@@ -42,6 +43,7 @@ class Landed:
     rejected: dict[str, Answer] = field(default_factory=dict)
     repeated: int = 0
     stray: int = 0
+    torn: int = 0
     tokens: int = 0
     digest: str = ""
     remarks: list[str] = field(default_factory=list)
@@ -116,11 +118,14 @@ def land_lines(
         np.errstate(over="ignore", invalid="ignore"),  # beyond float32 becomes infinite, which is rejected by name
     ):
         for name, pieces in sources.items():
+            code = ""
             for number, line in reader.answers(lines_of(pieces)):
+                code = line.code
                 for answer in line.parts or (line,):
                     if _take(landed, answer, name, number) and answer.vector is not None:
                         record_id = answer.custom_id or ""
                         records.add(record_id, answer.vector, *requested[record_id])
+            landed.torn += code == BAD_JSON
     landed.digest = records.digest.hex()
     landed.write_lists()
     return landed

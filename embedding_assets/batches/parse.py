@@ -25,6 +25,7 @@ from embedding_assets.records import Vectors
 
 ACCEPTED = "accepted"
 WRONG_MODEL = "wrong_model"
+BAD_JSON = "bad_json"
 _LONGEST_REASON = 300
 _KEY: Final = b'"embedding":'
 # What stands for a vector that was cut out; nobody who writes a file can know it.
@@ -104,9 +105,9 @@ class LineParser:
         try:
             raw = _json(line)
         except ValueError as error:
-            return Answer(None, None, "bad_json", f"the line is no JSON ({error})"[:_LONGEST_REASON], True)
+            return Answer(None, None, BAD_JSON, f"the line is no JSON ({error})"[:_LONGEST_REASON], True)
         if not isinstance(raw, dict):
-            return Answer(None, None, "bad_json", f"the line is of type {type(raw).__name__}, not an object", True)
+            return Answer(None, None, BAD_JSON, f"the line is of type {type(raw).__name__}, not an object", True)
         custom_id = raw.get("custom_id")
         if isinstance(custom_id, int) and not isinstance(custom_id, bool):
             custom_id = str(custom_id)

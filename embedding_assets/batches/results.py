@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.awaited import PATIENCE_SECONDS, Awaited, not_come, note, patient
 from embedding_assets.batches.client import PAGE, ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
 from embedding_assets.batches.kinds import as_asked
@@ -37,9 +38,7 @@ from embedding_assets.errors import ApiUnavailableError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
-# A batch that the API does not know is given up after its window of 24 h and as much again: before, the API may be
-# slow to show it, or the key be another organisation's for a while.
-UNKNOWN_SECONDS = 48 * 3600
+UNKNOWN_SECONDS = PATIENCE_SECONDS  # so long for a batch that the API does not know, too
 
 # A landing of 50,000 x 1,536 takes 0.3 GB of disk and half as much memory; few of those at once.
 _LARGE = 5_000
@@ -54,7 +53,8 @@ class BatchRow:
 
     Attributes:
         state: `landed` (newly written), `unchanged` (as landed before), `kept` (the API gives less than was landed;
-            the landing holds), `lost` (neither has it: its records are asked again), `pending` (not finished),
+            the landing holds), `lost` (neither has it: its records are asked again), `pending` (not finished, or
+            not all of its answers came yet; see reason),
             `unsent` (asked, no batch yet), `skipped` (as the caller wished), `trouble` (see reason; tried again).
         status: the batch's status, in the API's words; empty where it was not asked.
         reason: what there is to say: an unknown status, why the batch failed, what the trouble is.
@@ -196,7 +196,7 @@ class _Poller:
         try:
             batch = self.listed.get(sent.batch_id) or self.api.retrieve(sent.batch_id)
         except ApiMissingError as error:
-            if not before and layout.now().timestamp() - sent.created_at < UNKNOWN_SECONDS:
+            if not before and patient(sent.created_at):
                 return _row(item, "trouble", reason=str(error))
             with self._turn(item):
                 return self._without_api(item, sent, before, "the API does not know the batch")
@@ -235,10 +235,23 @@ class _Poller:
                 output = batch.output_file_id
                 landed = self.api.read(output, lambda pieces: land(("output", pieces))) if output else land()
             except ApiMissingError:
+                if not before and patient(batch.created_at, batch.ended_at):
+                    return self._wait(item, batch, "the API does not have the output file that it names")
                 return self._without_api(item, sent, before, "the API no longer has the batch's output")
+            short = not_come(batch, landed)
+            if short and patient(batch.created_at, batch.ended_at):
+                whole = next((one for one in before if one.status != LOST and holds(self.store, one)), None)
+                if whole is None or whole.accepted < len(landed.accepted):
+                    answers = f"{short} answer{'s' if short > 1 else ''}"
+                    return self._wait(item, batch, f"waiting for {answers} that the API says it has", whole)
             return self._compare(item, sent, batch, landed, before)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _wait(self, item: Asked, batch: ApiBatch, what: str, landing: Landing | None = None) -> BatchRow:
+        reason = f"{what}; polled again until {PATIENCE_SECONDS // 3600} hours after the batch's end"
+        note(self.store, item.request.collection, item.request.day, Awaited(batch.id, reason))
+        return _row(item, "pending", batch.status, reason, landing)
 
     def _compare(
         self, item: Asked, sent: SentBatch, batch: ApiBatch, landed: Landed, before: list[Landing]

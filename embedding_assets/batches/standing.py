@@ -12,6 +12,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from embedding_assets.batches.awaited import read_awaited
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import in_parallel, read_parquet
 from embedding_assets.batches.kinds import fits, why_aside
@@ -56,6 +57,7 @@ class RequestStanding:
     ids: pa.Table
     accepted: frozenset[str] = frozenset()
     rejected: Mapping[str, tuple[str, str, bool]] = field(default_factory=dict)
+    awaited: str = ""  # why nothing of its batch is landed although it has ended
     complaint: str = ""  # why the landing's own counts are not believed
     refused: tuple[Refused, ...] = ()  # lines of another program's input file that are rejected by name
     aside: str = ""  # why it is set aside: it asked for vectors of another kind than the collection's
@@ -102,6 +104,8 @@ def read_standing(
     """
     asked = read_requests(store, spec.name, day) if asked is None else asked
     landings = all_landings(store, spec.name, day)
+    waiting = any(item.batch and item.batch.batch_id not in landings for item in asked)
+    awaited = read_awaited(store, spec.name, day) if waiting else {}
 
     def load(item: Asked) -> RequestStanding:
         ids = asked_ids(store, item.request)
@@ -115,7 +119,8 @@ def read_standing(
                 return _with_landing(store, item, landing, ids)
             except CorruptedError:
                 continue  # the one before it may be whole; if none is, the batch is fetched again
-        return RequestStanding(item, None, ids)
+        said = awaited.get(item.batch.batch_id, "") if item.batch else ""
+        return RequestStanding(item, None, ids, awaited=said)
 
     standings = tuple(in_parallel(load, asked))
     places: dict[bytes, Place] = {}
@@ -146,7 +151,7 @@ def _with_landing(store: ObjectStore, asked: Asked, landing: Landing, ids: pa.Ta
         landing.missing,
     ):
         complaint = "the landing's counts are not those of its ids"
-    return RequestStanding(asked, landing, ids, known, rejected, complaint)
+    return RequestStanding(asked, landing, ids, known, rejected, complaint=complaint)
 
 
 def _count_in(one: RequestStanding, places: dict[bytes, Place], ask_again: bool) -> None:
@@ -179,7 +184,7 @@ def _outcome(one: RequestStanding, record_id: str, ask_again: bool) -> tuple[Kin
         return "unsent", "no batch was created yet", ""
     landing = one.landing
     if landing is None:
-        return "in_flight", "nothing came back yet", ""
+        return "in_flight", one.awaited or "nothing came back yet", ""
     if record_id in one.accepted:
         return "accepted", "", ""
     if one.complaint:

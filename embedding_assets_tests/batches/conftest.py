@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from embedding_assets.batches.submit import REQUEST_KEY, Submission, submit
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
+from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
 
 DAY = time.strftime("%Y-%m-%d", time.gmtime())
@@ -59,6 +62,13 @@ class World:
         while any(not b.ended and b.status_known for b in self.api.list_batches()):
             assert time.monotonic() < until, "the service did not finish"
             time.sleep(0.03)
+
+    @contextmanager
+    def later(self, days: float) -> Iterator[None]:
+        """So many days from now, for as long as the block lasts."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(layout, "now", lambda: datetime.now(timezone.utc) + timedelta(days=days))
+            yield
 
     def round(self, **options: Any) -> CellResults:
         """Submit what there is to submit, wait, land."""

@@ -67,10 +67,11 @@ def test_conservation_whatever_happens_in_whatever_order(
         assert requested <= len(asked)
         assert requested == len(asked) or limited
     world.sandbox.clear_faults()
-    for _ in range(3):
-        world.submit(batch_requests=most)
-        world.settle()
-        world.poll()
+    with world.later(days=3):
+        for _ in range(3):
+            world.submit(batch_requests=most)
+            world.settle()
+            world.poll()
     books = world.balance()
     assert books.pending == 0
     assert books.requested >= len(set(written))
@@ -194,11 +195,7 @@ def test_a_landing_whose_ids_are_damaged_is_not_believed(world: World) -> None:
     assert world.balance().accepted == 8
 
 
-def test_a_batch_that_the_api_never_heard_of_waits_two_days_and_is_asked_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from embedding_assets.batches import results
-
+def test_a_batch_that_the_api_never_heard_of_waits_two_days_and_is_asked_again(world: World) -> None:
     world.submit()
     world.settle()
     (asked,) = read_requests(world.store, world.spec.name, world.day)
@@ -206,8 +203,10 @@ def test_a_batch_that_the_api_never_heard_of_waits_two_days_and_is_asked_again(
     forge(world.store, f"{asked.request.folder}/batch.json", batch_id=f"no{asked.batch.batch_id}")
     (row,) = world.poll().batches
     assert (row.state, world.balance().in_flight) == ("trouble", 8)
-    monkeypatch.setattr(results, "_UNKNOWN_SECONDS", 0)
-    assert world.poll().batches[0].state == "lost"
+    with world.later(days=1.9):
+        assert world.poll().batches[0].state == "trouble"
+    with world.later(days=2.1):
+        assert world.poll().batches[0].state == "lost"
     assert world.balance().again == 8
 
 

@@ -222,7 +222,7 @@ def test_records_that_were_given_up_are_counted_once(
     own_service.clear_faults()
     world = make_world(own_service, attempts=1)
     world.write()
-    own_service.set_fault(BatchFault(lines=(LineFault("lost", 2),), metadata={"collection": world.spec.name}))
+    own_service.set_fault(BatchFault(lines=(LineFault("nan", 2),), metadata={"collection": world.spec.name}))
     world.round()
     counted = []
     real = pending.read_standing

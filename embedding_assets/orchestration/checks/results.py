@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from embedding_assets.batches.balance import balance
+from embedding_assets.batches.balance import CellBalance, balance
+from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.checks.judgements import check_result
 from embedding_assets.orchestration.names import Names
@@ -52,15 +53,17 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
         yield dg.AssetCheckResult(
             asset_key=asset,
             check_name=_COMPLETE,
-            passed=books.balanced and not books.rejected,
+            passed=books.balanced and not books.rejected and not books.limited,
             severity=dg.AssetCheckSeverity.WARN if books.balanced else dg.AssetCheckSeverity.ERROR,
-            description=_books_in_words(books.requested, books.rejected, books.pending, list(books.unaccounted)),
+            description=_books_in_words(books),
             metadata={
                 "requested": books.requested,
                 "accepted": books.accepted,
                 "rejected": books.rejected,
                 "pending": books.pending,
                 "to_be_asked_again": books.again,
+                "waiting_for_quota": books.limited,
+                "awaited_batches": books.awaited[:_NAMED],
                 "unaccounted": len(books.unaccounted),
                 "set_aside_batches": books.aside[:_NAMED],
                 "unaccounted_ids": list(books.unaccounted[:_NAMED]),
@@ -99,9 +102,15 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
     return check_results
 
 
-def _books_in_words(requested: int, rejected: int, pending: int, unaccounted: list[str]) -> str:
+def _books_in_words(books: CellBalance) -> str:
+    requested, unaccounted = books.requested, books.unaccounted
     if unaccounted:
         return f"{len(unaccounted)} of {requested} records are unaccounted for, such as {', '.join(unaccounted[:3])}"
-    if rejected:
-        return f"all {requested} records are accounted for; {rejected} were rejected, see `rejections`"
-    return f"all {requested} records are accounted for" + (f"; {pending} are pending" if pending else "")
+    said = [f"all {requested} records are accounted for"]
+    if books.rejected:
+        said.append(f"{books.rejected} were rejected, see `rejections`")
+    if books.pending:
+        said.append(f"{books.pending} are pending")
+    if books.limited:
+        said.append(f"{ACCOUNT_LIMIT_MET}: {books.limited} of them are asked again by themselves once it is lifted")
+    return "; ".join([*said, *books.awaited[:3]])
