@@ -18,6 +18,9 @@ ENDPOINT: Final = "/v1/embeddings"
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 ACTIVE = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 
+# A window of 24 h, and as much again: what has not ended by then is late, and a person is told.
+LATE_SECONDS = 48 * 3600
+
 
 @dataclass(frozen=True, slots=True)
 class BatchProblem:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from embedding_assets.batches.answers import LATE_SECONDS
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.refusals import ACCOUNT_LIMITS
 from embedding_assets.batches.requests import (
@@ -36,6 +37,7 @@ class BatchBalance:
 
     Attributes:
         age: seconds since its batch was created.
+        late: whether nothing has come of it long after its window; a person is told.
         aside: whether it is set aside: it asked for vectors of another kind than the collection's.
     """
 
@@ -51,6 +53,7 @@ class BatchBalance:
     age: int
     reason: str = ""
     aside: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ class CellBalance:
     def aside(self) -> list[str]:
         """Its batches, or requests without one, that are set aside."""
         return [row.batch_id or row.request_id for row in self.batches if row.aside]
+
+    @property
+    def late(self) -> list[str]:
+        """Its batches that should have ended long ago."""
+        return [row.batch_id for row in self.batches if row.late]
 
     @property
     def balanced(self) -> bool:
@@ -156,6 +164,9 @@ def _short(one: RequestStanding) -> str:
 
 def _row(one: RequestStanding) -> BatchBalance:
     request, batch, landing = one.asked.request, one.asked.batch, one.landing
+    age = max(0, int(layout.now().timestamp()) - batch.created_at) if batch else 0
+    late = landing is None and not one.aside and age > LATE_SECONDS
+    waits = f"it has not ended {age // 3600} hours after it was sent; its window is 24 hours" if late else ""
     return BatchBalance(
         request.request_id,
         batch.batch_id if batch else "",
@@ -166,7 +177,8 @@ def _row(one: RequestStanding) -> BatchBalance:
         len(one.accepted),
         len(one.rejected),
         request.count - len(one.accepted) - len(one.rejected) if landing else 0,
-        max(0, int(layout.now().timestamp()) - batch.created_at) if batch else 0,
-        one.complaint or one.aside or (landing.problem if landing else one.awaited),
+        age,
+        one.complaint or one.aside or (landing.problem if landing else one.awaited or waits),
         bool(one.aside),
+        late,
     )

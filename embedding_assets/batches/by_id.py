@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.answers import LATE_SECONDS, ApiBatch
 from embedding_assets.batches.cell_names import CellNames
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import in_parallel, read
@@ -26,6 +26,7 @@ class LookedUp:
     Attributes:
         finished: batches that ended and are not landed.
         forgotten: batches that the API has not known for so long that a poll counts them as lost.
+        late: those of them that should have ended long ago.
         under_way: how many are not finished.
         seen: the requests that were looked at; the others are for the next look.
         trouble: why no more were looked at, where the API did not answer.
@@ -33,6 +34,7 @@ class LookedUp:
 
     finished: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
     under_way: int = 0
     seen: set[str] = field(default_factory=set)
     trouble: ApiUnavailableError | None = None
@@ -82,3 +84,15 @@ def _note(found: LookedUp, sent: SentBatch, batch: ApiBatch | None) -> None:
         found.finished.append(sent.batch_id)
     else:
         found.under_way += 1
+        if is_late(batch):
+            found.late.append(batch.id)
+
+
+def is_late(batch: ApiBatch) -> bool:
+    """Whether a batch should have ended long ago."""
+    return not batch.ended and layout.now().timestamp() - batch.created_at > LATE_SECONDS
+
+
+def short_of(request_id: str) -> str:
+    """Enough of a request's id to tell those of a cell apart, in a cursor that is to stay small."""
+    return request_id[:12]

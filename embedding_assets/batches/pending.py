@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from embedding_assets.batches.answers import ApiBatch
-from embedding_assets.batches.by_id import LookedUp, look_up
+from embedding_assets.batches.by_id import LookedUp, is_late, look_up, short_of
 from embedding_assets.batches.cell_names import CellNames, read_names
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi, goes_back
 from embedding_assets.batches.discover import requests_of, undiscovered
@@ -44,6 +44,7 @@ class PendingCell:
         unsent: intents without a batch.
         again: records to be asked again.
         forgotten: batches that the API does not know any more, for `poll` to settle.
+        late: batches that should have ended long ago; a run's check says so.
     """
 
     collection: str
@@ -52,11 +53,12 @@ class PendingCell:
     unsent: tuple[str, ...] = ()
     again: int = 0
     forgotten: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
 
     @property
     def something(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.finished or self.unsent or self.again or self.forgotten)
+        return bool(self.finished or self.unsent or self.again or self.forgotten or self.late)
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ class _Look:
             if asked:
                 self.batches.setdefault(batch.metadata.get(REQUEST_KEY, batch.id), []).append(batch)
                 under_way += not batch.ended
-                seen.update(_short(one) for c, ids in asked.items() if self.position.is_sought(c) for one in ids)
+                seen.update(short_of(one) for c, ids in asked.items() if self.position.is_sought(c) for one in ids)
             else:
                 self.others.append(batch)
         self.position = replace(self.position, under_way=self.position.under_way + under_way, seen=tuple(sorted(seen)))
@@ -260,14 +262,14 @@ class _Look:
                 return
             self._look_at([cell])
             names = self.names[cell]
-            left = [one for one in names.sent if names.waiting and _short(one) not in self.position.seen]
+            left = [one for one in names.sent if names.waiting and short_of(one) not in self.position.seen]
             found = look_up(self.api, self.store, names, left, self.budget)
             self.by_id[cell], self.trouble = found, found.trouble
             position = self.position
             self.position = replace(
                 position,
                 under_way=position.under_way + found.under_way,
-                seen=(*position.seen, *map(_short, sorted(found.seen))),
+                seen=(*position.seen, *map(short_of, sorted(found.seen))),
                 sought={**position.sought, key_of(cell): position.began}
                 if len(found.seen) == len(left)
                 else position.sought,
@@ -290,18 +292,19 @@ class _Look:
     def work(self) -> PendingWork:
         """What the looks gave, cell by cell."""
         finished: dict[Cell, list[str]] = {}
+        late: dict[Cell, list[str]] = {}
         for some in self.batches.values():
             for cell in self._cells_of(some[0]):
                 names = self.names[cell]
+                if not requests_of(some[0], cell[0]) & names.asked or _any_landed(some, names):
+                    continue
                 # Of duplicates only one ever is landed.
-                if (
-                    requests_of(some[0], cell[0]) & names.asked
-                    and all(b.ended for b in some)
-                    and not _any_landed(some, names)
-                ):
+                if all(b.ended for b in some):
                     finished.setdefault(cell, []).extend(b.id for b in some)
+                late.setdefault(cell, []).extend(b.id for b in some if is_late(b))
         for cell, looked_up in self.by_id.items():
             finished.setdefault(cell, []).extend(looked_up.finished)
+            late.setdefault(cell, []).extend(looked_up.late)
         found: list[PendingCell] = []
         opened, counts, left = dict(self.position.open), dict(self.position.again), list(self.position.left)
         for cell, names in sorted(self.names.items(), key=lambda item: item[0][1], reverse=True):
@@ -312,7 +315,9 @@ class _Look:
             # An intent of another kind is never sent; its records are among those that are asked again.
             unsent = tuple(i for i in names.unsent if i not in self._others(names, names.unsent))
             forgotten = tuple(self.by_id[cell].forgotten) if cell in self.by_id else ()
-            one = PendingCell(*cell, tuple(sorted(finished.get(cell, ()))), unsent, again, forgotten)
+            one = PendingCell(
+                *cell, tuple(sorted(finished.get(cell, ()))), unsent, again, forgotten, tuple(late.get(cell, ()))
+            )
             if one.something:
                 found.append(one)
             opened.pop(key, None)
@@ -392,8 +397,3 @@ def _doubled(batches: list[ApiBatch], store_id: str) -> list[ApiBatch]:
     own = [b for b in batches if creator_of(b, store_id) == "own"]
     unfinished = [b for b in own if not b.ended and b.status != "cancelling"]
     return unfinished if len(own) > 1 else []
-
-
-def _short(request_id: str) -> str:
-    """Enough of a request's id to tell those of a cell apart, in a cursor that is to stay small."""
-    return request_id[:12]

@@ -88,6 +88,11 @@ def cells_to_run(
             count = len(one.forgotten)
             said = "1 batch is" if count == 1 else f"{count} batches are"
             note(cell, f"{said} unknown to the API", [work.names[cell].state])
+        if one.late:
+            count = len(one.late)
+            said = "1 batch has" if count == 1 else f"{count} batches have"
+            # By name: one run says it in its check, and that is told; it needs no second one.
+            note(cell, f"{said} not ended long after the window of 24 hours", [f"late {x}" for x in sorted(one.late)])
         if one.collection in refused:
             continue
         if one.unsent:

@@ -119,7 +119,7 @@ def check_collection(
         rows += [
             {"kind": "batch", "name": row.batch_id or row.request_id, "day": day, "state": row.reason}
             for row in books.batches
-            if row.aside
+            if row.aside or row.late
         ]
     rows += _missing_marks(store, spec, inventory)
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_deltas]

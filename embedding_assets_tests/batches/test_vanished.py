@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -20,6 +21,7 @@ from embedding_assets.batches.requests import Request, SentBatch, commit_batch, 
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.pipeline.pending import cells_to_run
+from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox.faults import BatchFault
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
@@ -57,7 +59,7 @@ def sent(service: Sandbox, make_world: Callable[..., World]) -> Iterator[World]:
     service.clear_faults()
     world = make_world(service, batch_requests=4)
     world.write()
-    service.set_fault(BatchFault(seconds=600, metadata={"collection": world.spec.name}))
+    service.set_fault(BatchFault(seconds=600, times=None, metadata={"collection": world.spec.name}))
     world.submit()
     yield world
     service.clear_faults()
@@ -94,6 +96,22 @@ def test_what_the_api_forgot_is_settled_and_asked_again(
     sent.poll()
     books = sent.balance()
     assert (books.requested, books.accepted, books.pending) == (8, 8, 0)
+
+
+def test_what_never_ends_is_told_by_its_cell_and_goes_on_to_wait(sent: World, clock: Clock, tmp_path: Path) -> None:
+    assert cells_to_run(sent.api, sent.store, catalog_of(sent))[0] == []
+    assert not sent.balance().late
+    clock.ahead = timedelta(days=3)
+    (cell,), work = cells_to_run(sent.api, sent.store, catalog_of(sent))
+    assert cell.reasons == ("2 batches have not ended long after the window of 24 hours",)
+    (same,), _ = cells_to_run(sent.api, sent.store, catalog_of(sent), position=work.position)
+    assert same.state == cell.state  # which needs no second run
+    assert sent.poll().count("pending") == 2
+    books = sent.balance()
+    assert (len(books.late), books.pending) == (2, 8)
+    rows = [row for row in check_collection(sent.store, sent.spec, "quick", tmp_path).rows if row["kind"] == "batch"]
+    assert {row["name"] for row in rows} == set(books.late)
+    assert all("has not ended" in str(row["state"]) for row in rows)
 
 
 class ShiftingApi(EmbeddingApi):

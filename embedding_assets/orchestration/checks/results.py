@@ -32,8 +32,8 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
                 asset=asset,
                 blocking=True,
                 partitions_def=cells,
-                description="requested = accepted + rejected + pending, id by id. Rejected records are a warning, by "
-                "name.",
+                description="requested = accepted + rejected + pending, id by id. Rejected records and "
+                "batches that are late are a warning, by name.",
             ),
             dg.AssetCheckSpec(
                 REJECTS,
@@ -53,9 +53,9 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
         yield dg.AssetCheckResult(
             asset_key=asset,
             check_name=_COMPLETE,
-            passed=books.balanced and not books.rejected and not books.limited,
+            passed=books.balanced and not books.rejected and not books.limited and not books.late,
             severity=dg.AssetCheckSeverity.WARN if books.balanced else dg.AssetCheckSeverity.ERROR,
-            description=_books_in_words(books),
+            description=_books_in_words(books) + _late_in_words(books.late),
             metadata={
                 "requested": books.requested,
                 "accepted": books.accepted,
@@ -66,6 +66,7 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
                 "awaited_batches": books.awaited[:_NAMED],
                 "unaccounted": len(books.unaccounted),
                 "set_aside_batches": books.aside[:_NAMED],
+                "late_batches": books.late[:_NAMED],
                 "unaccounted_ids": list(books.unaccounted[:_NAMED]),
                 "batches": table(
                     [
@@ -100,6 +101,13 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
         )
 
     return check_results
+
+
+def _late_in_words(late: list[str]) -> str:
+    if not late:
+        return ""
+    said = "1 batch has" if len(late) == 1 else f"{len(late)} batches have"
+    return f"; {said} not ended long after the window of 24 hours, such as {late[0]}, see `batches`"
 
 
 def _books_in_words(books: CellBalance) -> str:
