@@ -64,6 +64,7 @@ def foreign_cases() -> list[Case]:
     two = {"lines": {"custom_id": LINE}, "words": {"custom_id": WORD}}
     each = {"lines": Expected(plain), "words": Expected(words)}
     tokens = {f"tok-{n}": [n, n + 1, n + 2] for n in range(4)}
+    listed = {f"{i}#0": t for i, t in plain.items()}
     several = {f"many#{n}": f"part {n}" for n in range(4)}
     first = Manner(forms={0: "rate_limit", 1: "error_500"})
     made = [
@@ -77,7 +78,7 @@ def foreign_cases() -> list[Case]:
         ),
         _case("foreign, one id twice with one text", [*lines, lines[0]], plain),
         _case("foreign, several inputs", [line("many", list(several.values()))], several),
-        _case("foreign, one input in a list", [line(i, [t]) for i, t in plain.items()], plain),
+        _case("foreign, one input in a list", [line(i, [t]) for i, t in plain.items()], listed),
         _case("foreign, token arrays", [line(i, t) for i, t in tokens.items()], tokens),
         _case("foreign, several token arrays", [line("toks", [[1, 2], [3]])], {"toks#0": [1, 2], "toks#1": [3]}),
         _case(
