@@ -155,10 +155,12 @@ class Deployment:
                 self.position = self.position.after_waiting(error.retry_after or 0.0)
             return True
         self.position = work.position
-        busy = bool(cells) or not work.position.over
+        busy = not work.position.over
         for cell in cells:
             past = self.past.get(f"{cell.collection}|{cell.day}", [])
-            if next_attempt(cell.state, past, layout.now().timestamp()).kind == "now":
+            kind = next_attempt(cell.state, past, layout.now().timestamp(), once=cell.once).kind
+            busy |= kind != "done"
+            if kind == "now":
                 self._run(self.catalog.get(cell.collection), cell.day, cell.state, ask=cell.ask)
         for spec in self.catalog:
             due = compaction_due(self.store, spec)

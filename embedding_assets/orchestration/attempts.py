@@ -27,6 +27,7 @@ def request_run(
     reason: str,
     *,
     selection: Sequence[dg.AssetKey] | None = None,
+    once: bool = False,
     now: float | None = None,
 ) -> dg.RunRequest | str:
     """A request for a run on a partition, or in words why there is none now.
@@ -42,12 +43,15 @@ def request_run(
         state: what there is to do; changes whenever there is something else to do.
         reason: why, in words, for the run's tags.
         selection: run only these of the job's assets.
+        once: whether a run that ended well is enough, though the state stays as it is.
         now: seconds since 1970, the time unless given.
     """
     past = _past_runs(instance, job, frozenset(assets), partition)
-    attempt = next_attempt(state, past, layout.now().timestamp() if now is None else now)
+    attempt = next_attempt(state, past, layout.now().timestamp() if now is None else now, once=once)
     if attempt.kind == "under way":
         return f"{partition}: a run is queued or under way"
+    if attempt.kind == "done":
+        return f"{partition}: {reason}; a run has told of it"
     if attempt.kind == "later":
         at = f"{datetime.fromtimestamp(attempt.at, timezone.utc):%H:%M:%S} UTC"
         if attempt.hopeless:

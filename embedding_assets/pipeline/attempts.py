@@ -34,12 +34,12 @@ class Attempt:
     """What is to be done about a state.
 
     Attributes:
-        kind: `now`; `later`, not before `at`; `under way`.
+        kind: `now`; `later`, not before `at`; `under way`; `done`: a run has ended well, which is enough.
         number: which attempt for this state it is, from 1, since the last success or launch by hand.
         at: seconds since 1970, where it is `later`.
     """
 
-    kind: Literal["now", "later", "under way"]
+    kind: Literal["now", "later", "under way", "done"]
     number: int = 1
     at: float = 0.0
 
@@ -54,7 +54,7 @@ class Attempt:
         return self.number > ATTEMPTS
 
 
-def next_attempt(state: str, past: Sequence[PastRun], now: float) -> Attempt:
+def next_attempt(state: str, past: Sequence[PastRun], now: float, *, once: bool = False) -> Attempt:
     """Whether a run for this state is asked for now.
 
     Failures for other states count for the pauses, so that a disk that is full does not fail anew with every new
@@ -65,9 +65,12 @@ def next_attempt(state: str, past: Sequence[PastRun], now: float) -> Attempt:
         state: what there is to do; changes whenever there is something else to do.
         past: the runs on the partition, the newest first.
         now: seconds since 1970.
+        once: whether a run that ended well is enough, though the state stays as it is.
     """
     if any(run.ended_at is None for run in past):
         return Attempt("under way")
+    if once and any(run.succeeded and run.state == state for run in past):
+        return Attempt("done")
     cancelled = past[0] if past and past[0].cancelled and past[0].state in (None, state) else None
     past = [run for run in past if not run.cancelled]
     in_vain, failures, number = 0, 0, 1

@@ -29,6 +29,7 @@ class CellToRun:
         state: changes whenever there is something else to do; equal states need no second run.
         reasons: in words.
         ask: whether something is to be asked (again), so that `embedding_requests` has work as well.
+        once: whether a run can only tell of it, so that none follows one that ended well.
     """
 
     collection: str
@@ -36,6 +37,7 @@ class CellToRun:
     state: str
     reasons: tuple[str, ...]
     ask: bool
+    once: bool = False
 
 
 def cells_to_run(
@@ -74,6 +76,7 @@ def cells_to_run(
     reasons: dict[Cell, list[str]] = {}
     marks: dict[Cell, list[str]] = {}
     ask: set[Cell] = set()
+    late: dict[Cell, int] = {}  # how many reasons a run can only tell of
 
     def note(cell: Cell, reason: str, mark: Iterable[str]) -> None:
         reasons.setdefault(cell, []).append(reason)
@@ -91,7 +94,8 @@ def cells_to_run(
         if one.late:
             count = len(one.late)
             said = "1 batch has" if count == 1 else f"{count} batches have"
-            # By name: one run says it in its check, and that is told; it needs no second one.
+            # By name: one run says it in its check, and that is told.
+            late[cell] = 1
             note(cell, f"{said} not ended long after the window of 24 hours", [f"late {x}" for x in sorted(one.late)])
         if one.collection in refused:
             continue
@@ -105,7 +109,10 @@ def cells_to_run(
         landings = undelivered(store, names, catalog.get(names.collection))
         if landings:
             note(cell, f"{len(landings)} landed batches are in no delta", landings)
-    cells = [CellToRun(*cell, _digest(marks[cell]), tuple(why), cell in ask) for cell, why in sorted(reasons.items())]
+    cells = [
+        CellToRun(*cell, _digest(marks[cell]), tuple(why), cell in ask, once=len(why) == late.get(cell))
+        for cell, why in sorted(reasons.items())
+    ]
     return cells, replace(work, position=work.position.with_open(reasons))
 
 

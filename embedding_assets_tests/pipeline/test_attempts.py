@@ -84,5 +84,21 @@ def test_the_next_attempt(past: list[PastRun], kind: str, number: int, due_in: f
     assert attempt.last == (attempt.number >= ATTEMPTS)
 
 
+@pytest.mark.parametrize(
+    ("past", "kind"),
+    [
+        ([], "now"),
+        ([under_way()], "under way"),
+        ([succeeded(9 * HOUR)], "done"),
+        ([failed(HOUR, "other"), succeeded(9 * HOUR)], "done"),
+        ([succeeded(HOUR, "other")], "now"),
+        ([failed(10)], "later"),
+        ([failed(HOUR)], "now"),
+    ],
+)
+def test_what_a_run_can_only_tell_of_needs_one_that_ended_well(past: list[PastRun], kind: str) -> None:
+    assert next_attempt("s", past, NOW, once=True).kind == kind
+
+
 def test_pauses_grow_up_to_an_hour() -> None:
     assert [pause(n) / MINUTE for n in range(1, 7)] == [1, 4, 16, 60, 60, 60]

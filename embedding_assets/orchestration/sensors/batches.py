@@ -73,6 +73,7 @@ def build_finished_batches(
                 cell.state,
                 "; ".join(cell.reasons),
                 selection=every if cell.ask else every[1:],
+                once=cell.once,
             )
             for cell in cells
         ]
