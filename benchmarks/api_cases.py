@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from api_manners import FOR_EVER, Door, Habits, LineForm, Manner
@@ -14,6 +14,7 @@ from api_world import TICKS, Deployment
 RECORDS = 6
 IDS = [f"id-{n}" for n in range(RECORDS)]
 LINES: Mapping[str, Mapping[str, Any]] = {"lines": {}}
+_ALL = (("POST", "/embeddings"), ("POST", "/files"), ("POST", "/batches"), ("GET", ""))
 Prepare = Callable[[Service, Sequence[Deployment]], None]
 
 
@@ -26,6 +27,7 @@ class Case:
         deployments: their names; all have the same collections and documents.
         prepare: what happens before the first look, such as another program's batches; None: nothing.
         during: what happens at these hours of the moved clock.
+        down: between these hours nothing looks, as where the daemon is stopped.
         documents: whether the deployments have documents of their own.
         expected: by deployment and collection, or by collection for all deployments.
         ticks: hours between the looks.
@@ -38,6 +40,7 @@ class Case:
     deployments: tuple[str, ...] = ("one",)
     prepare: Prepare | None = None
     during: Mapping[float, Prepare] = field(default_factory=dict)
+    down: tuple[float, float] = (0.0, 0.0)
     documents: bool = True
     expected: Mapping[str, Expected] = field(default_factory=dict)
     ticks: Sequence[float] = TICKS
@@ -72,6 +75,16 @@ def late_cases() -> list[Case]:
             one(f"output 404 for {hours} h", Manner(output_after=hours)),
             one(f"output short for {hours} h, chunked", Manner(short_until=hours, counts="right")),
         ]
+    for counts in ("absent", "zero"):
+        made.append(one(f"output named 3 h late, counts {counts}", Manner(output_id_after=3, counts=counts)))
+        made.append(one(f"output 404 for 3 h, counts {counts}", Manner(output_after=3, counts=counts)))
+        made.append(one(f"output torn for 3 h, counts {counts}", Manner(short_until=3, short="middle", counts=counts)))
+    for outcome in ("expired", "cancelled"):
+        half = Manner(outcome=outcome, share=0.5)
+        made.append(one(f"half {outcome}, output named 3 h late", replace(half, output_id_after=3)))
+        made.append(one(f"half {outcome}, output 404 for 3 h", replace(half, output_after=3)))
+        made.append(one(f"half {outcome}, output short for 3 h", replace(half, short_until=3)))
+    made.append(one("a batch of 23 h, output named 30 h late", Manner(hours=23, output_id_after=30)))
     for short in ("middle", "length", "closed"):
         made.append(one(f"output short for 3 h, {short}", Manner(short_until=3, short=short)))
     made.append(always("every output named 2 h late", Manner(output_id_after=2)))
@@ -102,6 +115,7 @@ def line_cases() -> list[Case]:
     for form in forms:
         made.append(always(f"lines {form}", Manner(form=form), variants=("calm",)))
     useless: tuple[LineForm, ...] = ("lost", "nan", "zero", "short", "broken", "no_data")
+    made.append(always("lines also refused", Manner(form="also_refused"), variants=("calm",)))
     for form in useless:
         made.append(one(f"two lines {form}, once", Manner(forms={1: form, 4: form}), variants=("calm", "killed")))
     for form in ("nan", "zero", "short"):
@@ -143,6 +157,11 @@ def limit_cases() -> list[Case]:
         made.append(Case(f"503 at {where} for 5 h", Habits(doors=(down,)), variants=("calm",)))
         lost = Door("POST", path, "done", times=1)
         made.append(Case(f"answer lost at {where}", Habits(doors=(lost,))))
+    for status, code in ((401, "invalid_api_key"), (403, "forbidden"), (429, "insufficient_quota")):
+        doors = tuple(Door(method, path, status, code, until=10) for method, path in _ALL)
+        made.append(Case(f"everything gives {status} for 10 h", Habits(doors=doors), variants=("calm",)))
+        later = tuple(replace(door, since=0.1) for door in doors)
+        made.append(Case(f"everything gives {status} from 0.1 h to 10 h", Habits(doors=later), variants=("calm",)))
     for path in ("/batches", "/content"):
         for answer in (500, "drop", "page"):
             door = Door("GET", path, answer, until=4)
@@ -174,8 +193,9 @@ def end_cases() -> list[Case]:
         )
         made.append(one(f"{status} for 60 h", Manner(status=status, hours=60), variants=("calm",)))
     made += [
-        one("unlisted from its creation", Manner(unlisted_from=0)),
-        one("unlisted for 5 h", Manner(hours=2, unlisted_from=0, unlisted_until=5)),
+        # A death between a creation and its record, and a list that hides the batch for hours: nothing tells of it.
+        one("unlisted from its creation", Manner(unlisted_from=0), variants=("calm", "repaired")),
+        one("unlisted for 5 h", Manner(hours=2, unlisted_from=0, unlisted_until=5), variants=("calm",)),
         one("unlisted after an hour", Manner(hours=2, unlisted_from=1)),
         one(
             "unlisted and unknown for 20 h",
@@ -184,7 +204,21 @@ def end_cases() -> list[Case]:
         one("gone for ever in mid-run", Manner(hours=FOR_EVER, unlisted_from=1, unknown_from=1)),
         Case("server anew and empty after 1 h", Habits(manners=(Manner(hours=4),), empty_at=1)),
         Case("server anew and empty after the results", Habits(empty_at=20)),
-        Case("list lags 2 h", Habits(list_lag=2)),
+        Case("nothing looks for 3 days", down=(0.2, 72)),
+        Case("nothing looks for 3 days, half expires", Habits((Manner(outcome="expired", share=0.5),)), down=(0.2, 72)),
+        Case(
+            "nothing looks for 3 days, and the output is gone",
+            Habits((Manner(gone_after=30),)),
+            down=(0.2, 72),
+            expected={"lines": Expected(bought_again=frozenset(IDS))},
+        ),
+        Case(
+            "nothing looks for 3 days, and the batch is gone",
+            Habits((Manner(unlisted_from=20, unknown_from=20),)),
+            down=(0.2, 72),
+            expected={"lines": Expected(bought_again=frozenset(IDS))},
+        ),
+        Case("list lags 2 h", Habits(list_lag=2), variants=("calm", "repaired")),
         Case("list lags 2 h, slow batches", Habits(list_lag=2, manner=Manner(hours=5)), variants=("calm",)),
         Case(
             "list oldest first, pages of 2", Habits(oldest_first=True, page=2), specs={"lines": {"batch_requests": 1}}

@@ -190,8 +190,25 @@ def deployment_cases() -> list[Case]:
             deployments=two,
         )
     )
+    made.append(_both())
     made.append(Case("three deployments", deployments=("a", "b", "c"), variants=("calm",)))
     return made
+
+
+def _both() -> Case:
+    """Another program's batch, which both deployments declare as theirs: both read it, and neither pays."""
+    plain = {f"LINE#{n}": f"line {n}" for n in range(5)}
+
+    def prepare(service: Service, _: Sequence[Deployment]) -> None:
+        service.submit([line(i, t) for i, t in plain.items()], NAMED)
+
+    return Case(
+        "two deployments, another program's batch",
+        deployments=("staging", "production"),
+        specs={"lines": {"custom_id": LINE}},
+        prepare=prepare,
+        expected={"lines": Expected(plain)},
+    )
 
 
 def server_cases() -> list[Case]:

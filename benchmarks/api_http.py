@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         service = self.server.service
         for number, door in enumerate(service.habits.doors):
             used = service.opened.get(number, 0)
-            fits = self.command == door.method and path.endswith(door.path) and service.hours < door.until
+            fits = self.command == door.method and path.endswith(door.path) and door.since <= service.hours < door.until
             if fits and (door.times is None or used < door.times):
                 service.opened[number] = used + 1
                 return door

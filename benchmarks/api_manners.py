@@ -15,6 +15,8 @@ LineForm = Literal[
     "status_as_text",
     "numbers",
     "twice",
+    "also_refused",
+    "contradicts",
     "lost",
     "nan",
     "zero",
@@ -29,7 +31,7 @@ LineForm = Literal[
     "quota",
     "billing",
 ]
-ODD_BUT_RIGHT = frozenset({"right", "body_as_string", "status_as_text", "numbers", "twice"})
+ODD_BUT_RIGHT = frozenset({"right", "body_as_string", "status_as_text", "numbers", "twice", "also_refused"})
 # These fail before a vector is made, so that nothing is paid.
 UNPAID = frozenset({"error_500", "error_429", "rate_limit", "no_status", "invalid", "quota", "billing"})
 
@@ -97,7 +99,7 @@ class Door:
         answer: a status with an error of `code`; `drop`: closed without an answer; `done`: done first, and then closed
             without an answer; `page`: a page of HTML.
         times: how often, None: always until `until`.
-        until: hours from the case's beginning.
+        since, until: hours from the case's beginning.
         retry_after: the header, in seconds.
     """
 
@@ -106,6 +108,7 @@ class Door:
     answer: int | Literal["drop", "done", "page"]
     code: str = "server_error"
     times: int | None = None
+    since: float = 0.0
     until: float = FOR_EVER
     retry_after: str = ""
 

@@ -114,8 +114,8 @@ def _days(case: Case, service: Service, deployments: Sequence[Deployment]) -> bo
         deployments[0].clock.move(hours)
         for at in sorted(at for at in during if service.hours >= at):
             during.pop(at)(service, deployments)
-        busy = False
-        for one in deployments:
+        busy = case.down[0] <= service.hours < case.down[1]
+        for one in deployments if not busy else ():
             if one.today != days[one.name]:
                 days[one.name] = one.today
                 one.schedule()

@@ -158,6 +158,7 @@ class Service:
             "created_at": int(batch.created),
             "expires_at": int(batch.created) + 86_400,
             "completion_window": "24h",
+            f"{batch.status or 'in_progress'}_at": int(batch.ends) if ended else int(batch.created),
             "input_file_id": batch.input_file,
             "output_file_id": f"{batch.id}-out" if ended and batch.output and since >= manner.output_id_after else None,
             "error_file_id": f"{batch.id}-err"
@@ -233,6 +234,8 @@ class Service:
             for text in _inputs(line):
                 self.paid.append(Paid(batch.who, batch.id, str(line.get("custom_id")), text, delivered))
             output += made
+            if form == "also_refused":
+                errors.append(_refused(line, *_ERRORS["error_500"]))
         output += [
             _answered({"custom_id": f"nobody-{i}", "body": {"model": "m"}}, ["?"], "m") for i in range(manner.stray)
         ]
@@ -248,6 +251,8 @@ class Service:
             return []
         if form == "broken":
             return [good[: len(good) // 2]]
+        if form == "contradicts":
+            return [_answered(line, ["of something else"], model), good]
         return [good, good] if form == "twice" else [good]
 
     def _forget(self, name: str) -> None:
