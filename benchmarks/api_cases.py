@@ -116,6 +116,7 @@ def line_cases() -> list[Case]:
         made.append(always(f"lines {form}", Manner(form=form), variants=("calm",)))
     useless: tuple[LineForm, ...] = ("lost", "nan", "zero", "short", "broken", "no_data")
     made.append(always("lines also refused", Manner(form="also_refused"), variants=("calm",)))
+    made.append(one("two lines answered twice, not the same", Manner(forms={1: "contradicts", 4: "contradicts"})))
     for form in useless:
         made.append(one(f"two lines {form}, once", Manner(forms={1: form, 4: form}), variants=("calm", "killed")))
     for form in ("nan", "zero", "short"):

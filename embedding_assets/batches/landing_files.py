@@ -19,10 +19,14 @@ from embedding_assets.batches.lines import lines_of
 from embedding_assets.batches.parse import ACCEPTED, BAD_JSON, Answer
 from embedding_assets.batches.records_file import RecordsFile
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.records import RecordBatch, Vectors
 
+AMBIGUOUS = "ambiguous"
 _REMARKS = 20
 _ROWS = 5_000
 _NAME_LENGTH = 80
+# Two answers of a model to one text differ in their last bits at most; those to two texts by far more.
+_SKETCH, _SAME = 32, 0.05
 
 
 @dataclass
@@ -44,6 +48,7 @@ class Landed:
     repeated: int = 0
     stray: int = 0
     torn: int = 0
+    sketches: dict[str, list[Vectors]] = field(default_factory=dict)  # of repeated good answers: some of their numbers
     tokens: int = 0
     digest: str = ""
     remarks: list[str] = field(default_factory=list)
@@ -99,7 +104,8 @@ def land_lines(
 ) -> Landed:
     """Read the files of a batch line by line, as they come, and write those of its landing.
 
-    The first good line about a record counts. A record is rejected only if none of its lines is good. While a block of
+    The first good line about a record counts; if another one gives another vector, none does: nobody knows which is
+    right. Else a record is rejected only if none of its lines is good. While a block of
     records is written, the next one is read; memory holds two blocks, whatever the size of the files.
 
     Args:
@@ -127,8 +133,42 @@ def land_lines(
                         records.add(record_id, answer.vector, *requested[record_id])
             landed.torn += code == BAD_JSON
     landed.digest = records.digest.hex()
+    if landed.sketches:
+        _leave_out_contradictions(spec, landed)
     landed.write_lists()
     return landed
+
+
+def _leave_out_contradictions(spec: CollectionSpec, landed: Landed) -> None:
+    """Reject the records to which two good lines give different vectors."""
+    contradicted: set[str] = set()
+    with pq.ParquetFile(landed.files.records) as file:
+        for part in file.iter_batches(_ROWS):
+            batch = RecordBatch.from_arrow(pa.table(part))
+            for record_id, vector in zip(batch.ids, batch.embeddings, strict=True):
+                first = _sketch(vector)
+                for other in landed.sketches.get(record_id, ()):
+                    if np.linalg.norm(first - other) > _SAME * max(np.linalg.norm(first), np.linalg.norm(other)):
+                        contradicted.add(record_id)
+    if not contradicted:
+        return
+    kept = landed.files.records.with_suffix(".kept")
+    with pq.ParquetFile(landed.files.records) as file, RecordsFile(kept, spec.dimensions) as records:
+        for part in file.iter_batches(_ROWS):
+            batch = RecordBatch.from_arrow(pa.table(part))
+            for record_id, vector in zip(batch.ids, batch.embeddings, strict=True):
+                if record_id not in contradicted:
+                    records.add(record_id, vector, *landed.requested[record_id])
+    kept.replace(landed.files.records)
+    landed.digest = records.digest.hex()
+    landed.accepted -= contradicted
+    reason = "two lines give different vectors for it"
+    landed.rejected.update({i: Answer(i, None, AMBIGUOUS, reason, True) for i in contradicted})
+
+
+def _sketch(vector: Vectors) -> Vectors:
+    """Enough of a vector to tell it from another text's, however many there are to remember."""
+    return vector[:: max(1, vector.size // _SKETCH)].astype(np.float64)
 
 
 def _take(landed: Landed, answer: Answer, source: str, number: int) -> bool:
@@ -142,6 +182,8 @@ def _take(landed: Landed, answer: Answer, source: str, number: int) -> bool:
         return False
     if record_id in landed.accepted:
         landed.repeated += 1
+        if answer.vector is not None:
+            landed.sketches.setdefault(record_id, []).append(_sketch(answer.vector))
         _remark(landed, f"{source} line {number}: {record_id[:_NAME_LENGTH]!r} had a good line before")
         return False
     if answer.code != ACCEPTED:

@@ -19,7 +19,7 @@ from embedding_assets.batches.landing_files import land_lines
 from embedding_assets.batches.lines import LONGEST_LINE, lines_of, pieces_of
 from embedding_assets.batches.parse import Answer, LineParser, place_of
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.records import RecordBatch
+from embedding_assets.records import ContentDigest, RecordBatch
 
 SPEC = CollectionSpec(name="lines", model="m", dimensions=3, model_answers_as=("vendor/embedder-v2",))
 VECTOR = np.array([0.5, -1.0, 2.0], dtype=np.float32)
@@ -233,6 +233,31 @@ def test_lines_are_the_same_in_pieces_of_any_size(parts: list[bytes], size: int)
 def test_a_line_without_an_end_is_not_held_in_memory() -> None:
     found = list(lines_of([b"a\n", *[b"x" * (LONGEST_LINE // 2)] * 5, b"\nb\n", b"c"]))
     assert [(number, len(raw)) for number, raw in found] == [(1, 1), (2, LONGEST_LINE), (3, 1), (4, 1)]
+
+
+def test_two_lines_with_different_vectors_for_one_record_give_none(tmp_path: Path) -> None:
+    requested = {i: (f"text {i}", "{}") for i in "abcd"}
+    told = [
+        ("a", [1, 0, 0]),
+        ("b", [0, 1, 0]),
+        ("c", [0, 0, 1]),
+        ("a", [0, 1, 0]),
+        ("b", [1e-4, 1, 0]),
+        ("c", [0, 0, 1]),
+    ]
+    lines = b"".join(orjson.dumps(line(i, [float(x) for x in vector])) + b"\n" for i, vector in told)
+    landed = land_lines(SPEC, requested, {"output": [lines]}, tmp_path)
+    records = RecordBatch.from_arrow(pq.read_table(landed.files.records))
+    assert sorted(records.ids) == ["b", "c"]
+    assert landed.digest == ContentDigest().add(records).hex()
+    assert landed.accepted == {"b", "c"}
+    assert (landed.rejected["a"].code, landed.rejected["a"].retryable) == ("ambiguous", True)
+    assert (landed.repeated, landed.missing) == (3, 1)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "accepted.parquet",
+        "records.parquet",
+        "rejected.parquet",
+    ]
 
 
 def _vector(i: int) -> list[float]:
