@@ -68,6 +68,7 @@ class CellBalance:
         reasons: how many were rejected for which reason's code.
         rejections: the first 1,000 of them by name.
         unaccounted: ids that are in none of the books; there must be none.
+        paused_until: when the first of those of `again` that wait for a pause is asked, in seconds since 1970; 0: none.
         limited: how many of `again` wait until the account's quota or billing limit is lifted.
     """
 
@@ -85,6 +86,7 @@ class CellBalance:
     unaccounted: tuple[str, ...]
     batches: tuple[BatchBalance, ...]
     limited: int = 0
+    paused_until: float = 0.0
 
     @property
     def pending(self) -> int:
@@ -155,6 +157,7 @@ def balance_of(collection: str, day: str, standing: CellStanding, refused: Itera
         tuple(sorted(unaccounted)),
         tuple(_row(one) for one in standing.requests),
         sum(p.kind == "again" and p.code in ACCOUNT_LIMITS for p in standing.places.values()),
+        min((p.not_before for p in standing.places.values() if p.kind == "again" and not p.due), default=0.0),
     )
 
 

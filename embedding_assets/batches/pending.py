@@ -356,7 +356,7 @@ class _Look:
         before = counts.get(key)
         # Where nothing was to be asked again, nothing is as long as nothing was asked or landed.
         if before is not None and before[0] == state and (not before[1] or 0 <= now - before[2] < _COUNTED_SECONDS):
-            return before[1], True
+            return max(0, before[1]), True
         if self.counted and self.budget.time_is_up:
             return 0, False
         self.counted = True
@@ -369,8 +369,10 @@ class _Look:
                 return 0, True
         newest = partial(latest_content, self.store, spec.name, since=names.day)
         standing = read_standing(self.store, spec, names.day, lambda: newest().digests)
-        count = sum(place.kind == "again" for place in standing.places.values())
-        counts[key] = (state, count, now)
+        count = sum(place.due for place in standing.places.values())
+        paused = any(place.kind == "again" for place in standing.places.values())
+        # None that will be due makes it -1: unlike 0, that does not stay so by itself.
+        counts[key] = (state, count or -paused, now)
         return count, True
 
     def _asks_otherwise(self, names: CellNames) -> bool | None:

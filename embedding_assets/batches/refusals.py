@@ -37,7 +37,16 @@ _TRANSIENT: Final = frozenset({"batch_cancelled", "batch_expired", "server_error
 # Statuses below 500 that say nothing about the request: asking again may well succeed.
 _TRANSIENT_STATUSES: Final = frozenset({401, 402, 403, 408, 409, 425, 429})
 
+# Seconds between what came back and the next turn of the same records, after the first turn, the second, ... What
+# expired is asked for again at once; what fails a second time has time.
+_PAUSES: Final = (0.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
+
 ACCOUNT_LIMIT_MET: Final = "the API account's quota or billing limit is met"
+
+
+def pause_after(attempt: int) -> float:
+    """Seconds to wait before records are asked again whose turn with this number, from 1, was in vain."""
+    return _PAUSES[min(max(attempt, 1), len(_PAUSES)) - 1]
 
 
 def status_of(value: Any) -> int | None:

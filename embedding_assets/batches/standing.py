@@ -17,10 +17,11 @@ from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import in_parallel, read_parquet
 from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import LOST_CODE, Landing, all_landings
-from embedding_assets.batches.refusals import LIMITS, TOKEN_LIMIT
+from embedding_assets.batches.refusals import LIMITS, TOKEN_LIMIT, pause_after
 from embedding_assets.batches.requests import Asked, asked_ids, read_input_notes, read_requests
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
+from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 OTHER_KIND_CODE = "other_kind"
@@ -28,6 +29,8 @@ Kind = Literal["accepted", "rejected", "unsent", "in_flight", "again", "unaccoun
 
 # Nobody's fault: such a turn does not count as one of the collection's `attempts`.
 _FREE = LIMITS | {LOST_CODE, OTHER_KIND_CODE}
+# No server is to be spared here: enqueued tokens are watched by themselves, and the others were never refused.
+_AT_ONCE = frozenset({TOKEN_LIMIT, LOST_CODE, OTHER_KIND_CODE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Place:
         kind: `unsent` (asked, no batch yet), `in_flight` (a batch, nothing landed), `again` (to be asked again), ...
         request_id: the newest request that asks for it, or the one that was answered.
         failures: turns that failed so far.
+        not_before: when it is asked again, in seconds since 1970, where that is after a pause.
     """
 
     id: str
@@ -46,6 +50,12 @@ class Place:
     reason: str = ""
     code: str = ""
     failures: int = 0
+    not_before: float = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to be asked again now."""
+        return self.kind == "again" and self.not_before <= layout.now().timestamp()
 
 
 @dataclass(frozen=True)
@@ -76,10 +86,10 @@ class CellStanding:
     places: Mapping[bytes, Place]
 
     def again(self) -> dict[str, list[Place]]:
-        """The records to be asked again, by the request that leaves them over."""
+        """The records to be asked again now, by the request that leaves them over."""
         left: dict[str, list[Place]] = {}
         for place in self.places.values():
-            if place.kind == "again":
+            if place.due:
                 left.setdefault(place.request_id, []).append(place)
         return left
 
@@ -156,7 +166,10 @@ def _with_landing(store: ObjectStore, asked: Asked, landing: Landing, ids: pa.Ta
 
 def _count_in(one: RequestStanding, places: dict[bytes, Place], ask_again: bool) -> None:
     """Move the places of a request's records to where this request leaves them."""
-    request_id = one.asked.request.request_id
+    request_id, not_before = one.asked.request.request_id, 0.0
+    landed_at = layout.time_of(one.landing.landing_id) if one.landing else None
+    if landed_at is not None and (pause := pause_after(one.asked.request.attempt)):
+        not_before = landed_at.timestamp() + pause
     for record_id, digest in zip(one.ids.column("id").to_pylist(), one.ids.column("digest").to_pylist(), strict=True):
         before = places.get(digest)
         # A first attempt of our own for a content that was asked before means that another text stood in between; it
@@ -167,7 +180,8 @@ def _count_in(one: RequestStanding, places: dict[bytes, Place], ask_again: bool)
         failures = before.failures if before is not None and not anew else 0
         kind, reason, code = _outcome(one, record_id, ask_again)
         counts = kind == "again" and code not in _FREE
-        places[digest] = Place(record_id, kind, request_id, reason, code, failures + counts)
+        due = not_before if kind == "again" and code not in _AT_ONCE else 0.0
+        places[digest] = Place(record_id, kind, request_id, reason, code, failures + counts, due)
 
 
 def _count_aside(one: RequestStanding, places: dict[bytes, Place]) -> None:

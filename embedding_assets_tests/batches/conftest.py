@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from embedding_assets.batches.submit import REQUEST_KEY, Submission, submit
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
-from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
+from embedding_assets_tests.moved_clock import later
 
 DAY = time.strftime("%Y-%m-%d", time.gmtime())
 DIMENSIONS = 64
@@ -66,8 +65,7 @@ class World:
     @contextmanager
     def later(self, days: float) -> Iterator[None]:
         """So many days from now, for as long as the block lasts."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(layout, "now", lambda: datetime.now(timezone.utc) + timedelta(days=days))
+        with later(days * 24):
             yield
 
     def round(self, **options: Any) -> CellResults:

@@ -72,13 +72,30 @@ def test_partial_batches_keep_what_succeeded_and_ask_for_the_rest(world: World, 
 
 def test_what_fails_always_is_given_up_by_name(world: World) -> None:
     world.sandbox.set_fault(BatchFault(outcome="failed", message="no luck", times=None))
-    for _ in range(world.spec.attempts + 2):
-        world.round()
+    for day in range(world.spec.attempts + 2):
+        with world.later(days=day):
+            world.round()
     books = world.balance()
     assert (books.accepted, books.rejected, books.pending) == (0, 8, 0)
     assert len(books.batches) == world.spec.attempts
     assert "given up after 3 attempts" in books.rejections[0].reason
     assert "no luck" in books.rejections[0].reason
+
+
+def test_pauses_between_attempts_of_a_record_grow(world: World) -> None:
+    world.sandbox.set_fault(BatchFault(outcome="failed", message="no luck", times=None))
+    world.spec = world.spec.model_copy(update={"attempts": 9})
+    hours = [0.0]
+    for due in (0.0, 0.0, 1.0, 4.0, 12.0, 24.0):
+        if due:
+            with world.later(days=(hours[-1] + due - 0.1) / 24):
+                assert not world.submit().rows
+                assert world.balance().again == 8
+                assert world.balance().paused_until
+        hours.append(hours[-1] + due + 0.1)
+        with world.later(days=hours[-1] / 24):
+            world.round()
+    assert len(world.balance().batches) == 6
 
 
 def test_the_token_limit_means_later_and_uses_up_no_attempt(world: World) -> None:

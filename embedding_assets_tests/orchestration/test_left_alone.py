@@ -16,6 +16,7 @@ from embedding_assets.pipeline.pending import CompactionDue, compaction_due
 from embedding_assets.sandbox import BatchFault, LineFault
 from embedding_assets.store import layout
 from embedding_assets_tests.cells import own_name
+from embedding_assets_tests.moved_clock import later
 from embedding_assets_tests.orchestration.deployment import Deployment, checks, metadata, plain
 
 pytestmark = [pytest.mark.dagster, pytest.mark.service]
@@ -101,10 +102,11 @@ def test_one_collection_in_trouble_keeps_no_other_from_compaction(
 def test_what_landed_says_the_same_as_its_check(fresh: Deployment) -> None:
     fault = LineFault("zero_vector", custom_ids=("line-00013",))
     fresh.cell.sandbox.set_fault(BatchFault(times=None, lines=(fault,), metadata={"collection": fresh.cell.spec.name}))
-    for _ in range(fresh.cell.spec.attempts):
-        fresh.run_cell("embedding_requests")
-        fresh.cell.wait()
-        result = fresh.run_cell("batch_results", "deltas")
+    for turn in range(fresh.cell.spec.attempts):
+        with later(hours=2 * turn):
+            fresh.run_cell("embedding_requests")
+            fresh.cell.wait()
+            result = fresh.run_cell("batch_results", "deltas")
     result = fresh.run_cell("batch_results")  # a run that lands nothing counts what landed before
     said, checked = metadata(result, "batch_results"), plain(checks(result)["results_are_complete"].metadata)
     for name in ("requested", "accepted", "rejected"):

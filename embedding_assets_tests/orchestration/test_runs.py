@@ -17,6 +17,7 @@ from embedding_assets.store import layout
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import Cell, contents, flip, receipt_lines
+from embedding_assets_tests.moved_clock import later
 from embedding_assets_tests.orchestration.deployment import Deployment, checks, metadata, plain, started, trouble
 from embedding_assets_tests.sandbox import asking
 
@@ -122,11 +123,12 @@ def test_rejected_records_are_a_warning_by_name(fresh: Deployment) -> None:
             metadata={"collection": fresh.cell.spec.name},
         )
     )
-    for _ in range(fresh.cell.spec.attempts):
-        assert fresh.run_cell("embedding_requests").success
-        fresh.cell.wait()
-        result = fresh.run_cell("batch_results", "deltas")
-        assert result.success
+    for turn in range(fresh.cell.spec.attempts):
+        with later(hours=2 * turn):
+            assert fresh.run_cell("embedding_requests").success
+            fresh.cell.wait()
+            result = fresh.run_cell("batch_results", "deltas")
+            assert result.success
     check = checks(result)["results_are_complete"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     (rejection,) = plain(check.metadata)["rejections"]

@@ -9,6 +9,7 @@ from embedding_assets.pipeline.proofs import prove_deltas
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.sandbox import BatchFault, LineFault, Sandbox
 from embedding_assets_tests.cells import Cell, contents, receipt_lines, wait_for_another_second
+from embedding_assets_tests.moved_clock import later
 
 pytestmark = pytest.mark.service
 
@@ -113,8 +114,9 @@ def test_a_record_that_the_api_always_refuses_is_rejected_by_name_and_does_not_k
             times=None, lines=(LineFault("nan", custom_ids=("line-00007",)),), metadata={"collection": cell.spec.name}
         )
     )
-    for _ in range(cell.spec.attempts + 1):
-        cell.deliver()
+    for turn in range(cell.spec.attempts + 1):
+        with later(hours=2 * turn):
+            cell.deliver()
     books = cell.books()
     assert (books.accepted, books.rejected, books.pending) == (19, 1, 0)
     assert [rejected.name for rejected in books.rejections] == ["line-00007"]

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 import dagster as dg
 
@@ -119,6 +120,8 @@ def _books_in_words(books: CellBalance) -> str:
         said.append(f"{books.rejected} were rejected, see `rejections`")
     if books.pending:
         said.append(f"{books.pending} are pending")
+    if books.paused_until:
+        said.append(f"some are asked again after {datetime.fromtimestamp(books.paused_until, timezone.utc):%H:%M} UTC")
     if books.limited:
         said.append(f"{ACCOUNT_LIMIT_MET}: {books.limited} of them are asked again by themselves once it is lifted")
     return "; ".join([*said, *books.awaited[:3]])
