@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedding_assets.batches.answers import LATE_SECONDS
 from embedding_assets.batches.documents import Refused
@@ -69,6 +69,7 @@ class CellBalance:
         rejections: the first 1,000 of them by name.
         unaccounted: ids that are in none of the books; there must be none.
         paused_until: when the first of those of `again` that wait for a pause is asked, in seconds since 1970; 0: none.
+        waiting: why records are asked again, and when that has to wait; how many for which reason.
         limited: how many of `again` wait until the account's quota or billing limit is lifted.
     """
 
@@ -87,6 +88,7 @@ class CellBalance:
     batches: tuple[BatchBalance, ...]
     limited: int = 0
     paused_until: float = 0.0
+    waiting: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def pending(self) -> int:
@@ -158,6 +160,7 @@ def balance_of(collection: str, day: str, standing: CellStanding, refused: Itera
         tuple(_row(one) for one in standing.requests),
         sum(p.kind == "again" and p.code in ACCOUNT_LIMITS for p in standing.places.values()),
         min((p.not_before for p in standing.places.values() if p.kind == "again" and not p.due), default=0.0),
+        dict(Counter(p.reason for p in standing.places.values() if p.kind == "again")),
     )
 
 

@@ -321,7 +321,7 @@ class _Look:
             if one.something:
                 found.append(one)
             opened.pop(key, None)
-            if names.waiting or one.something:
+            if names.waiting or one.something or counts.get(key, ("", 0, 0.0))[1]:
                 opened[key] = names.waiting
         position = replace(
             self.position,
@@ -361,18 +361,17 @@ class _Look:
             return 0, False
         self.counted = True
         if not names.leaves_over:
-            other = self._asks_otherwise(names)
-            if other is None:
+            if (other := self._asks_otherwise(names)) is None:
                 return 0, False
             if not other:
                 counts[key] = (state, 0, now)
                 return 0, True
         newest = partial(latest_content, self.store, spec.name, since=names.day)
         standing = read_standing(self.store, spec, names.day, lambda: newest().digests)
-        count = sum(place.due for place in standing.places.values())
-        paused = any(place.kind == "again" for place in standing.places.values())
-        # None that will be due makes it -1: unlike 0, that does not stay so by itself.
-        counts[key] = (state, count or -paused, now)
+        left = [place for place in standing.places.values() if place.kind == "again"]
+        count, paused = sum(place.due for place in left), [place.not_before for place in left if not place.due]
+        # None yet is -1: unlike 0, that does not stay so by itself. It is counted again when the next is due.
+        counts[key] = (state, count or -bool(paused), min([now, *(at - _COUNTED_SECONDS for at in paused)]))
         return count, True
 
     def _asks_otherwise(self, names: CellNames) -> bool | None:

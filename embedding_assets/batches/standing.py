@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import Literal
 
 import pyarrow as pa
@@ -56,6 +57,11 @@ class Place:
     def due(self) -> bool:
         """Whether it is to be asked again now."""
         return self.kind == "again" and self.not_before <= layout.now().timestamp()
+
+
+def asked_after(at: float) -> str:
+    """When something that waits for a pause is asked again, in words; in seconds since 1970."""
+    return f"asked again after {datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True)
@@ -233,5 +239,7 @@ def _settle(spec: CollectionSpec, places: dict[bytes, Place], latest: Callable[[
         elif place.failures >= spec.attempts and place.code not in _FREE:
             reason, code = f"given up after {place.failures} attempts: {place.reason}", place.code
         else:
+            if not place.due:
+                places[digest] = replace(place, reason=f"{place.reason}; {asked_after(place.not_before)}")
             continue
         places[digest] = Place(place.id, "rejected", place.request_id, reason, code, place.failures)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from embedding_assets.batches.landing import fetch_landing, newest_landings
+from embedding_assets.batches.pending import pending_cells
+from embedding_assets.catalog import Catalog
 from embedding_assets.errors import CorruptedError
 from embedding_assets.records import RecordBatch
 from embedding_assets.sandbox.faults import BatchFault, LineFault
+from embedding_assets.store import layout
 from embedding_assets_tests.batches.conftest import TEXTS, World
 
 
@@ -92,10 +97,28 @@ def test_pauses_between_attempts_of_a_record_grow(world: World) -> None:
                 assert not world.submit().rows
                 assert world.balance().again == 8
                 assert world.balance().paused_until
+                (reason,) = world.balance().waiting
+                assert "no luck" in reason
+                assert "asked again after 20" in reason
         hours.append(hours[-1] + due + 0.1)
         with world.later(days=hours[-1] / 24):
             world.round()
     assert len(world.balance().batches) == 6
+
+
+def test_a_look_sees_records_as_soon_as_their_pause_is_over(world: World) -> None:
+    world.sandbox.set_fault(BatchFault(outcome="failed", message="no luck", times=2))
+    world.round()
+    world.round()
+    catalog = Catalog(collections={world.spec.name: world.spec})
+    position = pending_cells(world.api, world.store, catalog).position
+    for minutes, due in ((10, 0), (55, 0), (62, 8)):
+        with world.later(days=minutes / 1440):
+            # No round of everything is due, and the cell is neither of today nor of yesterday.
+            position = replace(position, full_at=layout.now().timestamp(), old_at=layout.now().timestamp())
+            work = pending_cells(world.api, world.store, catalog, position=position)
+        assert sum(cell.again for cell in work.cells) == due
+        position = work.position
 
 
 def test_the_token_limit_means_later_and_uses_up_no_attempt(world: World) -> None:

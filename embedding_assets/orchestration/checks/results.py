@@ -2,12 +2,12 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
 from collections.abc import Iterator
-from datetime import datetime, timezone
 
 import dagster as dg
 
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET
+from embedding_assets.batches.standing import asked_after
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.checks.judgements import check_result
 from embedding_assets.orchestration.names import Names
@@ -64,6 +64,10 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
                 "pending": books.pending,
                 "to_be_asked_again": books.again,
                 "waiting_for_quota": books.limited,
+                "waiting": table(
+                    [{"reason": why, "records": count} for why, count in list(books.waiting.items())[:_NAMED]],
+                    {"reason": "string", "records": "int"},
+                ),
                 "awaited_batches": books.awaited[:_NAMED],
                 "unaccounted": len(books.unaccounted),
                 "set_aside_batches": books.aside[:_NAMED],
@@ -121,7 +125,7 @@ def _books_in_words(books: CellBalance) -> str:
     if books.pending:
         said.append(f"{books.pending} are pending")
     if books.paused_until:
-        said.append(f"some are asked again after {datetime.fromtimestamp(books.paused_until, timezone.utc):%H:%M} UTC")
+        said.append(f"some are {asked_after(books.paused_until)}")
     if books.limited:
         said.append(f"{ACCOUNT_LIMIT_MET}: {books.limited} of them are asked again by themselves once it is lifted")
     return "; ".join([*said, *books.awaited[:3]])
