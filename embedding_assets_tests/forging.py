@@ -9,14 +9,14 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.store.sealed import CHECKSUM, checksum_of, dump
 
 
-def forge(store: ObjectStore, key: str, **changes: Any) -> None:
+def forge(store: ObjectStore, key: str, /, **changes: Any) -> None:
     """Change fields of a sealed object, and seal it again."""
     content = {**json.loads(store.get(key)), **changes}
     content.pop(CHECKSUM)
     store.replace(key, dump({**content, CHECKSUM: checksum_of(content)}))
 
 
-def as_before_seals(store: ObjectStore, key: str, **changes: Any) -> None:
+def as_before_seals(store: ObjectStore, key: str, /, **changes: Any) -> None:
     """Write an object as the versions did that had no seals; a field that is None is left out."""
     content = {**json.loads(store.get(key)), "format": 1, **changes}
     for name in ("object", "key", CHECKSUM, *(name for name, value in changes.items() if value is None)):

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.errors import CorruptedError, ObjectMissingError, StoreUnavailableError
+from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.store.sealed import seal, unseal
 
@@ -34,6 +35,10 @@ class StoredFile:
     size: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        if not layout.is_path(self.name) or "/" in self.name:
+            raise ValueError(f"{self.name[:80]!r} is not the name of a file")
+
 
 def store_file(store: ObjectStore, folder: str, path: Path, named_by_content: bool = False) -> StoredFile:
     """Upload a file into a folder.
@@ -50,38 +55,56 @@ def store_file(store: ObjectStore, folder: str, path: Path, named_by_content: bo
             size += len(piece)
     sha256 = digest.hexdigest()
     name = f"{path.stem}-{sha256[:16]}{path.suffix}" if named_by_content else path.name
-    store.upload(f"{folder}/{name}", path)
+    key = f"{folder}/{name}"
+    store.upload(key, path)
+    if store.size(key) != size:
+        # Some servers answer that they have written an object, and have none.
+        raise StoreUnavailableError(key, "the store does not hold what was uploaded", "The next run uploads it again.")
     return StoredFile(name, size, sha256)
 
 
 def fetch_file(store: ObjectStore, folder: str, file: StoredFile, path: Path) -> Path:
-    """Download a file and hold it against what it must be.
+    """Download a file and hold it against what it must be; what is missing or differs is fetched a second time.
 
     Raises:
         CorruptedError: it is gone, or is not what was written.
         StoreError: the store did not answer, or refuses.
     """
     key = f"{folder}/{file.name}"
-    try:
-        found = store.download(key, path)
-    except ObjectMissingError:
-        raise CorruptedError(key, "is gone from the store", "It is fetched or asked for again.") from None
-    if found != file.sha256 or path.stat().st_size != file.size:
-        path.unlink(missing_ok=True)
-        raise CorruptedError(key, "is not what was written there", "It is fetched or asked for again.")
-    return path
+    wanted = (file.size, file.sha256)
+    for look in (1, 2):
+        try:
+            found = store.download(key, path)
+            if (path.stat().st_size, found) == wanted:
+                return path
+        except ObjectMissingError:
+            if look == 2:
+                raise _gone(key) from None
+    path.unlink(missing_ok=True)
+    raise _changed(key)
 
 
 def read_parquet(store: ObjectStore, folder: str, file: StoredFile) -> pa.Table:
     """A small Parquet file, held against what it must be; CorruptedError as `fetch_file`."""
     key = f"{folder}/{file.name}"
+
+    def parse(data: bytes) -> pa.Table:
+        if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
+            raise _changed(key)
+        return pq.read_table(pa.BufferReader(data))
+
     try:
-        data = store.get(key)
+        return store.read(key, parse)
     except ObjectMissingError:
-        raise CorruptedError(key, "is gone from the store", "It is fetched or asked for again.") from None
-    if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
-        raise CorruptedError(key, "is not what was written there", "It is fetched or asked for again.")
-    return pq.read_table(pa.BufferReader(data))
+        raise _gone(key) from None
+
+
+def _gone(key: str) -> CorruptedError:
+    return CorruptedError(key, "is gone from the store", "It is fetched or asked for again.")
+
+
+def _changed(key: str) -> CorruptedError:
+    return CorruptedError(key, "is not what was written there", "It is fetched or asked for again.")
 
 
 def write_parquet(table: pa.Table, path: Path) -> Path:
@@ -124,13 +147,24 @@ def _kind_of(kind: type[Any]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
 
 
-def read(store: ObjectStore, kind: type[T], key: str) -> T | None:
-    """A small JSON object of the store; None where there is none."""
+def read(store: ObjectStore, kind: type[T], key: str) -> T:
+    """A small JSON object that must be there, and belong there.
+
+    Raises:
+        CorruptedError, ConfigurationError: as `decode`.
+        ObjectMissingError: it is not there.
+    """
+    return store.read(key, lambda data: decode(kind, key, data))
+
+
+def find(store: ObjectStore, kind: type[T], key: str) -> T | None:
+    """A small JSON object; None where there is none. Errors as `read`."""
     try:
-        data = store.get(key)
+        return decode(kind, key, store.get(key))
     except ObjectMissingError:
         return None
-    return decode(kind, key, data)
+    except CorruptedError:
+        return read(store, kind, key)
 
 
 def in_parallel(work: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> list[R]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from embedding_assets.batches.files import FORMAT, StoredFile, decode, encode, fetch_file, in_parallel, store_file
+from embedding_assets.batches.files import FORMAT, StoredFile, encode, fetch_file, in_parallel, read, store_file
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -128,7 +128,10 @@ def read_landing(store: ObjectStore, key: str) -> Landing:
         CorruptedError: it is no manifest.
         ObjectMissingError: it is not there.
     """
-    return decode(Landing, key, store.get(key))
+    landing = read(store, Landing, key)
+    if f"{landing.folder}/{layout.MANIFEST}" != key:
+        raise CorruptedError(key, f"it is the manifest of {landing.folder}", "Its batch is polled again.")
+    return landing
 
 
 def all_landings(store: ObjectStore, collection: str, day: str) -> dict[str, list[Landing]]:

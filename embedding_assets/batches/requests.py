@@ -27,9 +27,9 @@ from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import (
     FORMAT,
     StoredFile,
-    decode,
     encode,
     fetch_file,
+    find,
     in_parallel,
     read,
     read_parquet,
@@ -198,7 +198,7 @@ def commit_intent(store: ObjectStore, request: Request) -> Request:
     try:
         store.put_new(key, encode(request, key))
     except ObjectExistsError:
-        return decode(Request, key, store.get(key))
+        return read(store, Request, key)
     return request
 
 
@@ -208,13 +208,13 @@ def commit_batch(store: ObjectStore, request_folder: str, batch: SentBatch) -> S
     try:
         store.put_new(key, encode(batch, key))
     except ObjectExistsError:
-        return decode(SentBatch, key, store.get(key))
+        return read(store, SentBatch, key)
     return batch
 
 
 def batch_for(store: ObjectStore, request: Request) -> SentBatch | None:
     """The batch that answers a request, as the store knows just now."""
-    return read(store, SentBatch, f"{request.folder}/{layout.BATCH}")
+    return find(store, SentBatch, f"{request.folder}/{layout.BATCH}")
 
 
 def read_requests(store: ObjectStore, collection: str, day: str) -> list[Asked]:
@@ -249,8 +249,10 @@ def _folders(keys: Iterable[str]) -> list[str]:
 
 
 def _read_request(store: ObjectStore, folder: str) -> Request:
-    key = f"{folder}/{layout.REQUEST}"
-    return decode(Request, key, store.get(key))
+    request = read(store, Request, f"{folder}/{layout.REQUEST}")
+    if request.folder != folder:
+        raise CorruptedError(f"{folder}/{layout.REQUEST}", f"it belongs to {request.folder}", "Move it back there.")
+    return request
 
 
 def asked_ids(store: ObjectStore, request: Request) -> pa.Table:
@@ -326,11 +328,10 @@ def _newest_refused(store: ObjectStore, collection: str, day: str) -> tuple[Refu
     keys = [item.key for item in store.walk(f"{layout.requests(collection, day)}/{REFUSED}")]
     if not keys:
         return None
-    data = store.get(keys[-1])
     if not keys[-1].endswith(".jsonl"):
-        return decode(RefusedDocuments, keys[-1], data).documents
+        return read(store, RefusedDocuments, keys[-1]).documents
     try:  # as earlier versions wrote it: a line each, no seal
-        return tuple(Refused(**orjson.loads(line)) for line in data.splitlines())
+        return tuple(Refused(**orjson.loads(line)) for line in store.get(keys[-1]).splitlines())
     except (ValueError, TypeError) as error:
         raise CorruptedError(keys[-1], "is no list of documents", "Run `embedding-assets repair`.") from error
 

@@ -128,6 +128,10 @@ def check_collection(
         {"kind": "stray", "name": item.key, "state": "belongs to nobody", "bytes": item.size}
         for item in inventory.strays
     ]
+    rows += [
+        {"kind": "stranger", "name": one.path, "state": f"{one.reason}; it is passed over"}
+        for one in store.strangers(spec.name)
+    ]
     return Findings(spec.name, tuple(rows), f"{_verdicts(rows)}; {len(inventory.quarantined)} in quarantine")
 
 

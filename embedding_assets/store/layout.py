@@ -33,7 +33,8 @@ IDENTITY = "_store.json"
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}")
 _STAMP = "%Y%m%dT%H%M%S%f"
 _ID = re.compile(r"(\d{8}T\d{12})-[0-9a-f]{8}")
-_VERSION = re.compile(r"(\d{10})-\d{8}T\d{12}-[0-9a-f]{8}")
+_VERSION = re.compile(r"(\d{10})-(\d{8}T\d{12}-[0-9a-f]{8})")
+_LONGEST_PATH = 1024  # bytes: S3's limit of a key
 
 
 def now() -> datetime:
@@ -49,7 +50,10 @@ def new_id(at: datetime | None = None) -> str:
 def time_of(made_id: str) -> datetime | None:
     """When an id of `new_id` was made; None for any other text."""
     match = _ID.fullmatch(made_id)
-    return datetime.strptime(match.group(1), _STAMP).replace(tzinfo=timezone.utc) if match else None
+    try:
+        return datetime.strptime(match.group(1), _STAMP).replace(tzinfo=timezone.utc) if match else None
+    except ValueError:  # a month 13, say: some other program's name
+        return None
 
 
 def new_version(generation: int) -> str:
@@ -60,7 +64,7 @@ def new_version(generation: int) -> str:
 def generation_of(version: str) -> int | None:
     """The generation of a version; None where the text is no version, as in a pointer of older writers."""
     match = _VERSION.fullmatch(version.strip())
-    return int(match.group(1)) if match else None
+    return int(match.group(1)) if match and time_of(match.group(2)) else None
 
 
 def day_of(timestamp: float) -> str:
@@ -76,6 +80,12 @@ def days_between(first: date, last: date) -> list[str]:
 def part(name: str) -> str:
     """A foreign name (a batch id of some server) as one part of a key; odd ones are named by their hash."""
     return name if _PLAIN.fullmatch(name) else "x-" + hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def is_path(path: str) -> bool:
+    """Whether a text can be the path of a file below a folder of the store, and of nothing outside it."""
+    parts = path.split("/")
+    return path.isprintable() and 0 < len(path.encode()) <= _LONGEST_PATH and not {"", ".", ".."} & set(parts)
 
 
 def requests(collection: str, day: str | None = None, request_id: str | None = None) -> str:

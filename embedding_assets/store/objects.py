@@ -8,37 +8,40 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore import exceptions as obstore_errors
 from obstore.store import LocalStore, MemoryStore, S3Store
 
 from embedding_assets.errors import (
     ConfigurationError,
+    CorruptedError,
     ObjectMissingError,
-    StoreDeniedError,
     StoreError,
     StoreUnavailableError,
 )
 from embedding_assets.settings import S3Settings
+from embedding_assets.store import folder
+from embedding_assets.store.s3 import s3_backend
+from embedding_assets.store.trouble import Named, ObjectExistsError, translate
 from embedding_assets.store.urls import require_store_url
+
+__all__ = ["WRITE_CHECK", "ObjectExistsError", "ObjectStore", "StoredObject", "open_store", "translate"]
 
 WRITE_CHECK = ".write-check-"  # how the names of objects begin that only prove that objects can be written
 _CHUNK_BYTES = 4 * 1024 * 1024
 _COPY_AT_ONCE = 4 * 1024**3
 _DELETE_AT_ONCE = 500  # S3 takes up to 1,000 keys in one DeleteObjects
-
-
-class ObjectExistsError(StoreError):
-    """There is an object of this name already; it was left as it was."""
+_CREATIONS = 3  # of one object, where the server says that it is there and it is not
+SECOND_LOOK_SECONDS = 1.0  # after which what looked damaged is read again
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,19 @@ class StoredObject:
 
 
 class ObjectStore:
-    """Objects under one URL; keys are relative to it. Safe to use from several threads."""
+    """Objects under one URL; keys are relative to it. Safe to use from several threads.
 
-    def __init__(self, backend: Any, url: str) -> None:
+    Args:
+        backend: obstore's store.
+        url: where it is.
+        connect_again: makes the backend anew, with connections of its own, for a second look; None where there are no
+            connections that could be at fault.
+    """
+
+    def __init__(self, backend: Any, url: str, connect_again: Callable[[], Any] | None = None) -> None:
         self._backend = backend
         self.url = url
+        self.connect_again = connect_again
         self._folder = _folder_of(url)
 
     def __repr__(self) -> str:
@@ -65,21 +76,47 @@ class ObjectStore:
         """Create a small object atomically, or raise ObjectExistsError; of many writers exactly one wins.
 
         A request that is repeated after a lost answer meets the object that it wrote itself; that counts as written.
+        What a server says that it wrote, or that it has, is read back: some say so and have nothing.
+
+        Raises:
+            ObjectExistsError: another writer's object has this name.
+            StoreUnavailableError: the server says that the object is there, and does not have it.
         """
-        try:
-            with self._named(key):
-                obstore.put(self._backend, key, data, mode="create", use_multipart=False)
-        except ObjectExistsError:
-            if self.get(key) != data:
-                raise
+        for _ in range(_CREATIONS):
+            try:
+                self._create(key, data)
+            except ObjectExistsError:
+                exists = True
+            else:
+                exists = False
+                if self.connect_again is None:
+                    return
+            try:
+                found = self.get(key)
+            except ObjectMissingError:
+                continue
+            if found == data:
+                return
+            if exists:
+                raise ObjectExistsError(self._name(key), "exists already", "It was left as it was.")
+        raise StoreUnavailableError(
+            self._name(key), "the store says that it is there, and does not have it", "The next run tries again."
+        )
+
+    def _create(self, key: str, data: bytes) -> None:
+        self._require_own(key)
+        with self._named(key):
+            obstore.put(self._backend, key, data, mode="create", use_multipart=False)
 
     def replace(self, key: str, data: bytes) -> None:
         """Write a small object whether or not there is one. For the pointer alone."""
+        self._require_own(key)
         with self._named(key):
             obstore.put(self._backend, key, data, use_multipart=False)
 
     def upload(self, key: str, path: Path) -> None:
         """Write a file of any size under a key that nobody else uses; in parts, concurrently, where it is large."""
+        self._require_own(key)
         with self._named(key):
             obstore.put(self._backend, key, path)
 
@@ -89,6 +126,11 @@ class ObjectStore:
         The store does it by itself where it can: S3 copies up to 5 GB at once, larger objects pass through here.
         """
         with self._named(source):
+            if self._folder is not None:
+                self._require_own(target)
+                self._require_there(source)
+                folder.copy(self._folder, source, target)
+                return
             if obstore.head(self._backend, source)["size"] <= _COPY_AT_ONCE:
                 obstore.copy(self._backend, source, target)
                 return
@@ -98,17 +140,58 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         """A small object's content; ObjectMissingError where there is none."""
+        return self._get(self._backend, key)
+
+    def read(self, key: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
+        """A small object that must be there and must be whole, as `parse` reads it.
+
+        Where it is missing or `parse` raises CorruptedError, it is read again over a new connection some moments later:
+        one bad answer is not yet damage.
+
+        Raises:
+            ObjectMissingError, CorruptedError: both looks say so.
+            StoreUnavailableError: the two looks differ, and neither is whole.
+        """
+        first: bytes | None = None
+        try:
+            first = self.get(key)
+            return parse(first)
+        except (ObjectMissingError, CorruptedError):
+            if self.connect_again is None:
+                raise
+        time.sleep(SECOND_LOOK_SECONDS)
+        second: bytes | None = None
+        try:
+            second = self._get(self.connect_again(), key)
+            return parse(second)
+        except (ObjectMissingError, CorruptedError):
+            if first == second:
+                raise
+            raise StoreUnavailableError(
+                self._name(key), "the store gives another answer each time", "The next run reads it again."
+            ) from None
+
+    def _get(self, backend: Any, key: str) -> bytes:
         with self._named(key):
-            return bytes(obstore.get(self._backend, key).bytes())
+            if self._folder is not None:
+                self._require_there(key)
+                return (self._folder / key).read_bytes()
+            return bytes(obstore.get(backend, key).bytes())
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of this name."""
+        return self.size(key) is not None
+
+    def size(self, key: str) -> int | None:
+        """An object's size in bytes; None where there is none."""
         try:
             with self._named(key):
-                obstore.head(self._backend, key)
+                if self._folder is not None:
+                    self._require_there(key)
+                    return (self._folder / key).stat().st_size
+                return int(obstore.head(self._backend, key)["size"])
         except ObjectMissingError:
-            return False
-        return True
+            return None
 
     def download(self, key: str, path: Path) -> str:
         """Write an object's content to a new file, in pieces; returns its SHA-256 in hexadecimal."""
@@ -132,20 +215,40 @@ class ObjectStore:
         """The objects below a folder, sorted by key; only those whose key is greater than `after`, if given."""
         found: list[StoredObject] = []
         with self._named(prefix):
-            for page in obstore.list(self._backend, prefix.rstrip("/") or None, offset=after, chunk_size=1000):
-                found.extend(StoredObject(meta["path"], meta["size"], meta["last_modified"]) for meta in page)
+            if self._folder is not None:
+                found.extend(
+                    StoredObject(item.key, item.size, item.modified)
+                    for item in folder.walk(self._folder, prefix)
+                    if after is None or item.key > after
+                )
+            else:
+                for page in obstore.list(self._backend, prefix.rstrip("/") or None, offset=after, chunk_size=1000):
+                    found.extend(StoredObject(meta["path"], meta["size"], meta["last_modified"]) for meta in page)
         # S3 lists sorted, a folder does not.
         yield from sorted(found, key=lambda item: item.key)
+
+    def strangers(self, prefix: str) -> list[folder.Stranger]:
+        """What lies below a folder of this machine and is no object: links, pipes, names that are not text."""
+        with self._named(prefix):
+            return folder.strangers(self._folder, prefix) if self._folder is not None else []
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below a folder, sorted."""
         with self._named(prefix):
+            if self._folder is not None:
+                return folder.folders(self._folder, prefix)
             result = obstore.list_with_delimiter(self._backend, prefix.rstrip("/") or None)
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in result["common_prefixes"])
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are gone already are no error."""
         wanted = list(keys)
+        if self._folder is not None:
+            for key in wanted:
+                self._require_own(key)
+                with self._named(key):
+                    folder.delete(self._folder, key)
+            return
         for start in range(0, len(wanted), _DELETE_AT_ONCE):
             some = wanted[start : start + _DELETE_AT_ONCE]
             try:
@@ -155,16 +258,29 @@ class ObjectStore:
                 for key in some:
                     self._delete_one(key)
 
-    def check_writable(self, folder: str) -> None:
-        """Prove that objects can be written, read and deleted below a folder, before anything is spent.
+    def check_writable(self, prefix: str) -> None:
+        """Prove that objects below a folder can be created once, and only once, read and deleted.
+
+        A server that ignores `If-None-Match` lets two writers win: batches would be paid for twice and records lost.
 
         Raises:
-            StoreError: says which of these the store refused.
+            StoreError: says which of these the store refused, or that it is no store to write to.
         """
-        key = f"{folder.strip('/')}/{WRITE_CHECK}{secrets.token_hex(8)}".lstrip("/")
+        key = f"{prefix.strip('/')}/{WRITE_CHECK}{secrets.token_hex(8)}".lstrip("/")
         self.put_new(key, b"written to see whether this store can be written; safe to delete")
         self.get(key)
-        self.delete([key])
+        try:
+            self._create(key, b"written to see whether this store creates an object twice; safe to delete")
+        except ObjectExistsError:
+            return
+        else:
+            raise StoreError(
+                self.url,
+                "the store does not refuse to create an object that exists (it ignores `If-None-Match: *`)",
+                "Use a store that supports conditional writes; docs/deployment.md says which do.",
+            )
+        finally:
+            self.delete([key])
 
     def _delete_one(self, key: str) -> None:
         try:
@@ -180,69 +296,28 @@ class ObjectStore:
 
     def _stream(self, key: str) -> Iterator[bytes]:
         with self._named(key):
-            path = self.on_disk(key)
-            if path and path.is_file():  # what goes through obstore is copied once more
-                with path.open("rb") as file:
+            if self._folder is not None:  # what goes through obstore is copied once more
+                self._require_there(key)
+                with (self._folder / key).open("rb") as file:
                     while data := file.read(_CHUNK_BYTES):
                         yield data
                 return
             for piece in obstore.get(self._backend, key).stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(piece)
 
-    def _named(self, key: str) -> _Named:
-        return _Named(f"{self.url.rstrip('/')}/{key}")
+    def _require_own(self, key: str) -> None:
+        if self._folder is not None:
+            folder.require_own(self._folder, key)
 
+    def _require_there(self, key: str) -> None:
+        if self._folder is not None and not folder.is_file(self._folder, key):
+            raise ObjectMissingError(self._name(key), "is not in the store", "Look at what is there with `status`.")
 
-class _Named:
-    """Turns a backend's exceptions into ours, which name the object and tell trouble from absence and refusal."""
+    def _name(self, key: str) -> str:
+        return f"{self.url.rstrip('/')}/{key}"
 
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if error is None or isinstance(error, StoreError) or not isinstance(error, Exception):
-            return
-        raise translate(self.subject, error) from None
-
-
-# By the status itself: 403 may also be how many milliseconds a request took. DeleteObjects answers 200 and a code.
-_DENIED = re.compile(r"status code: 40[13]\b|code: AccessDenied\b|os error (1|13)\)")
-
-
-def translate(subject: str, error: Exception) -> Exception:
-    """The error of ours that an error of the store's stands for; an unrelated error is returned as it is."""
-    text = str(error)
-    reason = _brief(text)
-    if isinstance(error, obstore_errors.AlreadyExistsError):
-        return ObjectExistsError(subject, "exists already", "It was left as it was.")
-    # A listing of a bucket that is not there is a general error to obstore, not a NotFoundError.
-    if "<Code>NoSuchBucket</Code>" in text:
-        return StoreError(subject, "the bucket does not exist", "Create it, or correct EMBEDDING_ASSETS_STORE.")
-    if isinstance(error, (obstore_errors.NotFoundError, FileNotFoundError)):
-        return ObjectMissingError(subject, "is not in the store", "Look at what is there with `status`.")
-    denied = isinstance(error, (obstore_errors.PermissionDeniedError, obstore_errors.UnauthenticatedError))
-    if denied or isinstance(error, PermissionError) or _DENIED.search(text):
-        return StoreDeniedError(
-            subject, f"access is refused ({reason})", "Check the credentials and what they may read and write."
-        )
-    if re.search(r"os error (20|28|30|122)\)", text):  # not a directory, disk full, read-only, quota
-        return StoreError(subject, f"the folder cannot be written ({reason})", "Check its disk and its mount.")
-    if isinstance(error, (obstore_errors.BaseError, OSError)):
-        return StoreUnavailableError(
-            subject, f"the store did not answer as it should ({reason})", "It will be tried again by the next run."
-        )
-    return error
-
-
-_SECRET = re.compile(r"(?i)((?:signature|credential|security-token|authorization|secret)[^=:\s]*[=:]\s*)[^\s&,\"<]+")
-
-
-def _brief(text: str) -> str:
-    """A backend's message without its debug tail and without anything that could be a secret."""
-    return _SECRET.sub(r"\1***", " ".join(text.split("Debug source:", maxsplit=1)[0].split()))[:300]
+    def _named(self, key: str) -> Named:
+        return Named(self._name(key))
 
 
 def open_store(url: str, s3: S3Settings | None = None, *, must_exist: bool = False) -> ObjectStore:
@@ -262,16 +337,20 @@ def open_store(url: str, s3: S3Settings | None = None, *, must_exist: bool = Fal
     if parts.scheme == "memory":
         return ObjectStore(MemoryStore(), url)
     if parts.scheme == "s3":
-        return ObjectStore(_s3_backend(parts.netloc, parts.path.strip("/"), s3 or S3Settings()), url)
-    folder = Path(unquote(parts.path))
-    if not (folder if must_exist else folder.parent).is_dir():
+
+        def connect() -> S3Store:
+            return s3_backend(parts.netloc, parts.path.strip("/"), s3 or S3Settings())
+
+        return ObjectStore(connect(), url, connect)
+    path = Path(unquote(parts.path))
+    if not (path if must_exist else path.parent).is_dir():
         raise ConfigurationError(
             f"store {url!r}",
-            "it is a file and no folder" if folder.is_file() else "the folder is not there",
+            "it is a file and no folder" if path.is_file() else "the folder is not there",
             "Create it, mount its disk, or correct EMBEDDING_ASSETS_STORE.",
         )
     try:
-        return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True), url)
+        return ObjectStore(LocalStore(path, mkdir=True, automatic_cleanup=True), url)
     except Exception as error:
         raise translate(url, error) from None
 
@@ -279,58 +358,3 @@ def open_store(url: str, s3: S3Settings | None = None, *, must_exist: bool = Fal
 def _folder_of(url: str) -> Path | None:
     parts = urlsplit(url)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-
-def _s3_backend(bucket: str, prefix: str, s3: S3Settings) -> S3Store:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-    from obstore.auth.boto3 import Boto3CredentialProvider
-
-    try:
-        session = boto3.Session(
-            profile_name=s3.profile_name,
-            region_name=s3.region_name,
-            aws_access_key_id=s3.aws_access_key_id,
-            aws_secret_access_key=s3.aws_secret_access_key,
-            aws_session_token=s3.aws_session_token,
-        )
-        region = session.region_name or "us-east-1"
-        client = session.client(
-            "s3", region_name=region, endpoint_url=s3.endpoint_url, use_ssl=s3.use_ssl, config=Config()
-        )
-        endpoint = str(client.meta.endpoint_url)
-        if not s3.use_unsigned_session and session.get_credentials() is None:
-            raise ConfigurationError(
-                f"s3://{bucket}",
-                "boto3 finds no credentials",
-                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or an instance role.",
-            )
-    except BotoCoreError as error:
-        raise ConfigurationError(
-            f"s3://{bucket}", f"boto3 cannot be set up ({error})", "Check the AWS settings."
-        ) from None
-    options: dict[str, Any] = {} if ".amazonaws.com" in endpoint else {"endpoint": endpoint}
-    if s3.use_unsigned_session:
-        options["skip_signature"] = True
-    else:
-        options["credential_provider"] = Boto3CredentialProvider(session)
-    return S3Store(
-        bucket,
-        prefix=prefix or None,
-        region=region,
-        # The server checks every upload against a SHA-256 that is computed here.
-        checksum_algorithm="SHA256",
-        client_options={
-            "allow_http": endpoint.startswith("http://"),
-            "allow_invalid_certificates": s3.verify is False,
-            "timeout": timedelta(minutes=10),
-            "connect_timeout": timedelta(seconds=10),
-        },
-        retry_config={
-            "max_retries": s3.max_attempts,
-            "retry_timeout": timedelta(minutes=3),
-            "backoff": {"base": 2, "init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=15)},
-        },
-        **options,
-    )

@@ -25,6 +25,9 @@ from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
 FORMAT = 3  # 1 had no marks, 2 was not sealed
 _SEALED_SINCE = 3
 _KIND = "commit"
+# An entry so far beyond the one before it is no commit of ours: to go on from it would leave the log behind.
+_WIDEST_GAP = 1_000
+_LAST = 9_000_000_000  # a generation has ten digits
 _ENTRY = re.compile(r"(\d{10})\.json")
 
 
@@ -212,13 +215,16 @@ def load_snapshot(store: ObjectStore, collection: str, commit: Commit) -> Manife
     """
     key = f"{layout.snapshots(collection, commit.version)}/{layout.MANIFEST}"
     subject = f"snapshot {commit.version} of {collection}"
+
+    def parse(data: bytes) -> Manifest:
+        if commit.manifest_sha256 and hashlib.sha256(data).hexdigest() != commit.manifest_sha256:
+            raise CorruptedError(subject, "its manifest is not the committed one", _MADE_AGAIN)
+        return parse_manifest(data, key)
+
     try:
-        data = store.get(key)
+        return store.read(key, parse)
     except ObjectMissingError:
         raise CorruptedError(subject, "its manifest is gone", _MADE_AGAIN) from None
-    if commit.manifest_sha256 and hashlib.sha256(data).hexdigest() != commit.manifest_sha256:
-        raise CorruptedError(subject, "its manifest is not the committed one", _MADE_AGAIN)
-    return parse_manifest(data, key)
 
 
 def load_commit(store: ObjectStore, collection: str, generation: int) -> Commit | None:
@@ -229,11 +235,20 @@ def load_commit(store: ObjectStore, collection: str, generation: int) -> Commit 
     """
     key = layout.commit_log(collection, generation)
     try:
-        raw = unseal(_KIND, key, store.get(key), newest=FORMAT, sealed_since=_SEALED_SINCE)
-        commit = Commit(**{**raw, "added_deltas": tuple(raw.get("added_deltas", ()))})
-    except (CorruptedError, ObjectMissingError, TypeError):
+        return store.read(key, lambda data: _parse_commit(data, key, generation))
+    except (CorruptedError, ObjectMissingError):
         return None
-    return commit if _possible(commit, generation) else None
+
+
+def _parse_commit(data: bytes, key: str, generation: int) -> Commit:
+    raw = unseal(_KIND, key, data, newest=FORMAT, sealed_since=_SEALED_SINCE)
+    try:
+        commit = Commit(**{**raw, "added_deltas": tuple(raw.get("added_deltas", ()))})
+    except TypeError as error:
+        raise CorruptedError(key, f"the commit is damaged ({error})", "Run `embedding-assets check`.") from error
+    if not _possible(commit, generation):
+        raise CorruptedError(key, "the commit says what cannot be", "Run `embedding-assets check`.")
+    return commit
 
 
 def _possible(commit: Commit, generation: int) -> bool:
@@ -258,11 +273,20 @@ def _append(store: ObjectStore, collection: str, commit: Commit) -> bool:
 
 
 def _generations(store: ObjectStore, collection: str, since: int = 1) -> list[int]:
-    """The generations from `since` on that have an entry, damaged or not, ascending."""
+    """The generations from `since` on that have an entry, damaged or not, ascending.
+
+    Entries behind a gap that no series of commits leaves are strangers: they count for nothing.
+    """
     folder = layout.commit_log(collection)
     after = layout.commit_log(collection, since - 1) if since > 1 else None
-    names = (item.key.removeprefix(f"{folder}/") for item in store.walk(folder, after=after))
-    return [int(match.group(1)) for name in names if (match := _ENTRY.fullmatch(name))]
+    names = [item.key.removeprefix(f"{folder}/") for item in store.walk(folder, after=after)]
+    taken: list[int] = []
+    for generation in (int(match.group(1)) for name in names if (match := _ENTRY.fullmatch(name))):
+        if generation - (taken[-1] if taken else since - 1) > _WIDEST_GAP and (taken or since > 1):
+            break
+        if generation <= _LAST:
+            taken.append(generation)
+    return taken
 
 
 def _newest(store: ObjectStore, collection: str, generations: list[int]) -> Commit | None:

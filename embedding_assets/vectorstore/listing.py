@@ -16,9 +16,10 @@ from embedding_assets.vectorstore.manifest import FileEntry
 from embedding_assets.vectorstore.transfer import at_once
 
 _INDEX_FILES = {*HNSW_FILES, INDEX_METADATA_FILE}
-# What SQLite or chromadb would look at: the database with its journals, and the files of a segment's folder.
+# What SQLite or chromadb would look at: the database with its journals, and the files of an index.
 _READ = re.compile(
-    rf"{re.escape(SQLITE_FILE)}(-journal|-wal|-shm)?|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}/[^/]+"
+    rf"{re.escape(SQLITE_FILE)}(-journal|-wal|-shm)?"
+    rf"|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}/({'|'.join(map(re.escape, sorted(_INDEX_FILES)))})"
 )
 
 

@@ -312,7 +312,7 @@ def _judge(store: ObjectStore, report: QuarantineReport) -> Verdict:
     if key not in here:
         return Verdict("corrupted", f"{report.reason}; and it has no manifest to hold it against")
     try:
-        manifest = parse_manifest(store.get(here[key]), key)
+        manifest = store.read(here[key], lambda data: parse_manifest(data, key))
         problems = [p for p in at_once(lambda e: _problem(store, manifest, here, e), manifest.files) if p]
     except (CorruptedError, ObjectMissingError) as error:
         return Verdict("corrupted", error.reason)
@@ -360,7 +360,7 @@ def _write_report(store: ObjectStore, report: QuarantineReport) -> QuarantineRep
 
 def _read_report(store: ObjectStore, key: str) -> QuarantineReport | None:
     try:
-        raw = unseal(_KIND, key, store.get(key), newest=FORMAT, sealed_since=FORMAT)
+        raw = store.read(key, lambda data: unseal(_KIND, key, data, newest=FORMAT, sealed_since=FORMAT))
         return QuarantineReport(
             **{
                 **raw,

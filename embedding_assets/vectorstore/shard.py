@@ -55,11 +55,10 @@ def make_shard(
     name = layout.shard_name(shard, draft.shards)
     spec = spec.of_kind(draft.kind)
     if draft.shards > 1:
-        try:
-            made = load_manifest(store, f"{layout.snapshots(draft.collection, draft.version, name)}/{layout.MANIFEST}")
+        key = f"{layout.snapshots(draft.collection, draft.version, name)}/{layout.MANIFEST}"
+        if store.exists(key):
+            made = load_manifest(store, key)
             return ShardDone(shard, made, frozenset(made.deltas), base=made.parent)
-        except ObjectMissingError:
-            pass
     if log_end(store, draft.collection).generation != draft.end:
         return _overtaken(shard, [])
     carried = _carry_over(store, draft, shard) if draft.shards > 1 else None

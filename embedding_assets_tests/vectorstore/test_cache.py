@@ -18,13 +18,13 @@ class CountingStore(ObjectStore):
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__(store._backend, store.url)
-        self.read: list[str] = []
+        self.keys: list[str] = []
 
     def on_disk(self, key: str) -> None:
         """Nothing of it can be had but through the store."""
 
     def _stream(self, key: str) -> Iterator[bytes]:
-        self.read.append(key)
+        self.keys.append(key)
         return super()._stream(key)
 
 
@@ -56,7 +56,7 @@ def test_a_reader_on_the_machine_that_compacted_downloads_nothing(folder_store: 
     store = CountingStore(folder_store)
     with read(store, tmp_path) as lines:
         assert (lines.count(), lines.version) == (40, done.manifest.id if done.manifest else "")
-    assert store.read == []
+    assert store.keys == []
 
 
 def test_what_is_damaged_in_the_cache_is_downloaded_and_what_is_not_is_taken(
