@@ -38,8 +38,8 @@ WRONG: dict[str, dict[str, Any]] = {
 class TwoNames(EmbeddingApi):
     """The API of a provider that serves the model under two names."""
 
-    def embed(self, texts: Sequence[str], model: str, dimensions: int) -> npt.NDArray[np.float32]:
-        return super().embed(list(texts), MODEL if model == OTHER_NAME else model, dimensions)
+    def embed(self, texts: Sequence[str], model: str, *how: Any) -> npt.NDArray[np.float32]:
+        return super().embed(list(texts), MODEL if model == OTHER_NAME else model, *how)
 
 
 def serve_both_names(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> Cell:
