@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from embedding_assets.store.folder import Stranger
 from embedding_assets.store.objects import ObjectStore, StoredObject
 
 
@@ -73,9 +74,9 @@ class MortalStore(ObjectStore):
         with self._operation(False):
             return super().get(key)
 
-    def exists(self, key: str) -> bool:
+    def size(self, key: str) -> int | None:
         with self._operation(False):
-            return super().exists(key)
+            return super().size(key)
 
     def on_disk(self, key: str) -> None:
         """Nothing of it can be had but through the store."""
@@ -97,7 +98,11 @@ class MortalStore(ObjectStore):
         with self._operation(False):
             return super().folders(prefix)
 
+    def strangers(self, prefix: str) -> list[Stranger]:
+        with self._operation(False):
+            return super().strangers(prefix)
+
 
 _VERBS = {name for name, verb in vars(ObjectStore).items() if callable(verb) and not name.startswith("_")}
-# `check_writable` is made of the others.
-assert _VERBS - {"check_writable"} <= set(vars(MortalStore)), "a verb of the store that nobody dies of"
+# These are made of the others.
+assert _VERBS - {"check_writable", "exists", "read"} <= set(vars(MortalStore)), "a verb of the store that nobody dies of"
