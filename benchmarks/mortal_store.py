@@ -105,4 +105,4 @@ class MortalStore(ObjectStore):
 
 _VERBS = {name for name, verb in vars(ObjectStore).items() if callable(verb) and not name.startswith("_")}
 # These are made of the others.
-assert _VERBS - {"check_writable", "exists", "read"} <= set(vars(MortalStore)), "a verb of the store that nobody dies of"
+assert _VERBS - {"check_writable", "exists", "read"} <= set(vars(MortalStore)), "a verb that nobody dies of"
