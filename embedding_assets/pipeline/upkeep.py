@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from embedding_assets.batches.balance import balance
+from embedding_assets.batches.collisions import collisions
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
@@ -18,6 +19,8 @@ from embedding_assets.vectorstore.inventory import Inventory, StoredDelta, Store
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets.vectorstore.verification import Level, Verification
 from embedding_assets.vectorstore.verify import verify
+
+_NAMED = 100
 
 
 def list_snapshots(store: ObjectStore, spec: CollectionSpec) -> Findings:
@@ -121,6 +124,7 @@ def check_collection(
             for row in books.batches
             if row.aside or row.late
         ]
+    rows += [{"kind": "id", "name": one.id, "state": str(one)} for one in collisions(store, spec.name)[:_NAMED]]
     rows += _missing_marks(store, spec, inventory)
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_deltas]
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_snapshots]

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.batches.collisions import collisions
 from embedding_assets.batches.discover import discover
 from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_shares
 from embedding_assets.batches.patterns import compile_pattern
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.results import poll
 from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
@@ -282,3 +284,17 @@ def test_records_without_a_text_reach_the_snapshot(alone: Sandbox, tmp_path: Pat
     found = today.read().get(ids=["tok-1", "tok-2#0", "tok-2#1"])
     assert sorted(record.id for record in found) == ["tok-1", "tok-2#0", "tok-2#1"]
     assert not any(record.document for record in found)
+
+
+def test_an_id_that_stands_for_different_texts_in_several_batches_is_named(alone: Sandbox, tmp_path: Path) -> None:
+    cell = Cell.make(alone, tmp_path, model=MODEL, dimensions=4, documents=None)
+    catalog = Catalog(collections={cell.spec.name: cell.spec})
+    for lines in (["one", "two"], ["one", "other"], ["one"]):
+        api = ForgedApi(alone, [line(f"request-{n}", text) for n, text in enumerate(lines)])
+        api.batch(tmp_path, {"collection": cell.spec.name})
+        discover(api, cell.store, catalog)
+    (found,) = collisions(cell.store, cell.spec.name)
+    assert (found.id, found.texts, len(found.days)) == ("request-1", 2, 2)
+    rows = [row for row in check_collection(cell.store, cell.spec, "quick", tmp_path).rows if row["kind"] == "id"]
+    assert [row["name"] for row in rows] == ["request-1"]
+    assert "2 batches of other programs use it for 2 different texts" in str(rows[0]["state"])
