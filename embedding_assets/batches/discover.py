@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -44,6 +43,7 @@ from embedding_assets.batches.requests import (
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import ApiUnavailableError
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
@@ -128,8 +128,8 @@ def discover(
     days += [day for b in ours if _DAY.fullmatch(day := b.metadata.get(DAY_KEY, ""))]
     known, marks = finder.known(min(days, default=None)), _marks(store, catalog)
     fresh = [b for b in others if foreign_request_id(b.id) not in known and layout.part(b.id) not in marks]
-    with tempfile.TemporaryDirectory(prefix="discover-", dir=folder) as scratch:
-        found = in_parallel(lambda batch: finder.look(batch, Path(scratch)), fresh, _AT_ONCE)
+    with ScratchFolder("discover", folder) as scratch:
+        found = in_parallel(lambda batch: finder.look(batch, scratch), fresh, _AT_ONCE)
     unknown = [b for b in ours if b.metadata[REQUEST_KEY] not in known]
     strangers = tuple(
         Found(b.id, layout.day_of(b.created_at), None, reason="its request is gone from this store")

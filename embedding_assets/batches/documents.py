@@ -13,7 +13,6 @@ import gzip
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
@@ -29,6 +28,7 @@ import pyarrow as pa
 
 from embedding_assets.errors import DocumentError
 from embedding_assets.records import clean_id, clean_metadata, clean_text
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import open_store
 from embedding_assets.store.urls import path_in_url
@@ -166,8 +166,8 @@ def _files(source: str, s3: S3Settings | None) -> Iterator[_Found]:
     """The files of a source; what lies in a store is there only within the context."""
     scheme = urlsplit(source).scheme
     if scheme == "s3":
-        with tempfile.TemporaryDirectory(prefix="documents-") as folder:
-            yield _fetch(source, Path(folder), s3)
+        with ScratchFolder("documents") as folder:
+            yield _fetch(source, folder, s3)
     elif scheme == "file":
         yield _local(path_in_url(source), source)
     elif "://" in source:

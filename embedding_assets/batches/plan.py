@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from embedding_assets.batches.requests import (
 from embedding_assets.batches.standing import CellStanding, read_standing
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import ObjectStore
 
@@ -139,8 +139,8 @@ def plan_submission(
         return found
 
     standing = read_standing(store, spec, day, latest, cell)
-    with tempfile.TemporaryDirectory(prefix="plan-", dir=folder) as scratch:
-        again = tuple(p for part in _again(store, spec, store_id, standing, Path(scratch)) for p in part)
+    with ScratchFolder("plan", folder) as scratch:
+        again = tuple(p for part in _again(store, spec, store_id, standing, scratch) for p in part)
     waiting = {place.request_id for place in standing.places.values() if place.kind == "again"}
     return SubmissionPlan(
         spec.name,

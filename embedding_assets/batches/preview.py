@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 import pyarrow.parquet as pq
 
 from embedding_assets.batches.requests import asked_documents, read_requests
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
 
 _COLUMNS = ["id", "document", "metadata"]
@@ -38,8 +37,8 @@ def preview_asked(store: ObjectStore, spec: CollectionSpec, day: str, batch_ids:
         return []
     for one in read_requests(store, spec.name, day):
         if one.batch is not None and one.batch.batch_id in wanted:
-            with TemporaryDirectory(prefix="embedding-assets-preview-") as folder:
-                path = asked_documents(store, one.request, Path(folder))
+            with ScratchFolder("preview") as folder:
+                path = asked_documents(store, one.request, folder)
                 with pq.ParquetFile(path) as file:
                     rows = next(file.iter_batches(batch_size=most, columns=_COLUMNS), None)
                     found = rows.to_pylist() if rows is not None else []

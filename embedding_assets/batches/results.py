@@ -7,7 +7,6 @@ their place; where there is none either, the records count as lost and are asked
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -35,6 +34,7 @@ from embedding_assets.batches.requests import (
 )
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ApiUnavailableError, CorruptedError
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
@@ -129,8 +129,8 @@ def poll(
         for item in asked
         if item.batch and (item.batch.batch_id in only if only else item.batch.batch_id not in skip)
     ]
-    with tempfile.TemporaryDirectory(prefix="results-", dir=folder) as scratch:
-        poller = _Poller(api, store, spec, landings, frozenset(only), Path(scratch), _listed(api, wanted))
+    with ScratchFolder("results", folder) as scratch:
+        poller = _Poller(api, store, spec, landings, frozenset(only), scratch, _listed(api, wanted))
 
         ids = {batch.batch_id for batch in wanted}
 

@@ -8,7 +8,6 @@ a crash the API's own list tells whether the batch was created; of two batches f
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from embedding_assets.batches.requests import (
 )
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ApiError, ApiUnavailableError, DocumentError
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -145,8 +145,8 @@ def execute_submission(
     if plan.unfinished or plan.again or plan.new:
         store.check_writable(layout.requests(spec.name))
         held = _probe(api, spec)
-        with tempfile.TemporaryDirectory(prefix="submit-", dir=folder) as scratch:
-            sender = _Sender(api, store, spec, Path(scratch), _since(plan.unfinished), identity_of(store), held)
+        with ScratchFolder("submit", folder) as scratch:
+            sender = _Sender(api, store, spec, scratch, _since(plan.unfinished), identity_of(store), held)
             if not held and plan.token_limited and (active := sender.active()):
                 sender.held = f"the limit of enqueued tokens was met and {active} batches are unfinished"
             rows = [sender.finish(request) for request in plan.unfinished]

@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
+from embedding_assets.scratch import ScratchFolder
 
 
 def check_bookkeeping(folder: Path) -> list[str]:
@@ -18,8 +18,8 @@ def check_bookkeeping(folder: Path) -> list[str]:
 
     The folder stays as it is: SQLite asks for the right to write when it checks a full-text index, and gets a copy.
     """
-    with TemporaryDirectory(prefix="bookkeeping-", dir=folder.parent) as scratch:
-        copy = Path(shutil.copyfile(folder / SQLITE_FILE, Path(scratch) / SQLITE_FILE))
+    with ScratchFolder("bookkeeping", folder.parent) as scratch:
+        copy = Path(shutil.copyfile(folder / SQLITE_FILE, scratch / SQLITE_FILE))
         try:
             with closing(sqlite3.connect(copy)) as connection:
                 return list(_problems(connection))

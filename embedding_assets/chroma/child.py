@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from embedding_assets.chroma.fingerprint import known_format
@@ -16,6 +15,7 @@ from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.workers import TaskFailedError, keep_ready, run_task
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, UnreadableError
 from embedding_assets.records import RecordBatch
+from embedding_assets.scratch import ScratchFolder
 
 # Two minutes to start and 100 records a second are far below what was measured on two slow cores (500 at 1,536
 # dimensions), so that only a child that hangs meets the limit.
@@ -142,8 +142,8 @@ def check_sqlite_in_child(folder: Path, *, records: int, subject: str) -> list[s
 
 def chromadb_works() -> bool:
     """Whether chromadb works here with a new database; if not, no failure of it says anything of another one."""
-    with TemporaryDirectory(prefix="embedding-assets-control-") as scratch:
-        folder = Path(scratch) / "control"
+    with ScratchFolder("control") as scratch:
+        folder = scratch / "control"
         try:
             return bool(run_task("control", _arguments(folder, DatabaseSpec("", 0, ""), ()), _START_SECONDS)["works"])
         except TaskFailedError:

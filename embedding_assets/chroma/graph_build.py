@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from embedding_assets.chroma.graph import Elements, Graph, hang_equals, mend, pr
 from embedding_assets.chroma.hnsw_files import UpperLinks
 from embedding_assets.chroma.short_vectors import ShortVectors, shorten
 from embedding_assets.records import Vectors, slices
+from embedding_assets.scratch import ScratchFolder
 
 _METRICS = {"cosine": "ip", "ip": "ip", "l2": "l2sq"}  # a cosine index holds unit vectors
 _ROWS = 8192  # vectors handed over together
@@ -39,8 +38,8 @@ def build_graph(vectors: Vectors, space: str, m: int, ef_construction: int, base
     index = usearch_file.new_index(
         vectors.shape[1], _METRICS[space], short.scalar, m=m, expansion=max(ef_construction, m)
     )
-    with TemporaryDirectory(prefix="embedding-assets-graph-") as scratch:
-        path = Path(scratch) / "graph"
+    with ScratchFolder("graph") as scratch:
+        path = scratch / "graph"
         if old:
             like = usearch_file.new_index(vectors.shape[1], _METRICS[space], short.scalar, m=m, expansion=m)
             _insert(like, np.zeros(1, np.int64), vectors, short)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from embedding_assets.chroma import api
@@ -27,6 +26,7 @@ from embedding_assets.chroma.read import read_records
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.chroma.sqlite_writer import connected
 from embedding_assets.records import RecordBatch
+from embedding_assets.scratch import ScratchFolder
 
 _OF_THE_COLLECTION = {"acquire_write", "collections", "segments", "embeddings_queue"}
 _SPACED = 32  # records from all over
@@ -47,16 +47,16 @@ class LogProbe:
         self._seen = self._taken = 0
 
     def __enter__(self) -> LogProbe:
-        self._place = TemporaryDirectory(prefix="log-probe-", dir=self._database.parent)
+        self._place = ScratchFolder("log-probe", self._database.parent)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="probe")
         # chromadb takes as long for an empty database as a thousand records take to be read: it is made meanwhile.
-        self._folder = Path(self._place.name) / "database"
+        self._folder = self._place.path / "database"
         self._made = self._pool.submit(api.create, self._folder, self._spec)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
-        self._place.cleanup()
+        self._place.remove()
 
     def show(self, batch: RecordBatch) -> None:
         """Take some of these records: the first of every kind, and a few from all over."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from usearch.index import Index
 
 from embedding_assets.chroma.graph import Elements, Graph
 from embedding_assets.chroma.hnsw_files import UpperLinks
+from embedding_assets.scratch import ScratchFolder
 
 _HEAD = 64
 _HEAD_ELEMENTS = slice(17, 25)
@@ -42,8 +42,8 @@ def format_is_known() -> bool:
     try:
         index = new_index(8, "ip", "i8", m=4, expansion=20)
         index.add(keys, vectors, threads=1)
-        with TemporaryDirectory(prefix="embedding-assets-graph-") as scratch:
-            theirs, ours = Path(scratch) / "theirs", Path(scratch) / "ours"
+        with ScratchFolder("graph") as scratch:
+            theirs, ours = scratch / "theirs", scratch / "ours"
             index.save(str(theirs))
             graph, read_keys = read_file(theirs, 4)
             write_file(ours, index, graph, read_keys, [vectors[read_keys // 7]])
@@ -134,8 +134,8 @@ def write_file(path: Path, like: Any, graph: Graph, keys: Elements, vectors: Ite
 
 
 def _head(like: Any) -> Bytes:
-    with TemporaryDirectory(prefix="embedding-assets-graph-") as scratch:
-        path = Path(scratch) / "head"
+    with ScratchFolder("graph") as scratch:
+        path = scratch / "head"
         like.save(str(path))
         data = path.read_bytes()
     rows, width = (int(number) for number in np.frombuffer(data[:8], "<u4"))

@@ -11,10 +11,11 @@ import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import IO, Any
 
 import orjson
+
+from embedding_assets.scratch import ScratchFolder
 
 
 class TaskFailedError(Exception):
@@ -50,8 +51,8 @@ def run_task(task: str, arguments: dict[str, Any], seconds: float, memory: int |
         TaskFailedError: it failed, died or took too long.
     """
     worker = _take()
-    with tempfile.TemporaryDirectory(prefix="embedding-assets-task-") as scratch:
-        answer_path = Path(scratch) / "answer.json"
+    with ScratchFolder("task") as scratch:
+        answer_path = scratch / "answer.json"
         message = {"task": task, "answer": str(answer_path), "arguments": arguments, "memory": memory}
         try:
             code = worker.perform(message, seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from embedding_assets.orchestration.partitions import cell_key
 from embedding_assets.pipeline.proofs import prove_snapshot
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.pipeline.upkeep import check_collection, list_quarantined
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import load_settings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
@@ -53,8 +53,8 @@ def run_damage(console: Console, documents: Path) -> None:
         console.print(f"{manifest.kind} {manifest.id}: opens, count() says {_count(store, manifest)}")
 
     console.rule("3. `embedding-assets check` does")
-    with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-        show_findings(console, check_collection(store, spec, "quick", Path(scratch)))
+    with ScratchFolder("demo") as scratch:
+        show_findings(console, check_collection(store, spec, "quick", scratch))
 
     console.rule("4. A new document arrives, and the pipeline runs as always")
     _write_document(documents)
@@ -67,8 +67,8 @@ def run_damage(console: Console, documents: Path) -> None:
 
     console.rule("5. What was damaged lies in the quarantine; what it held is healed")
     show_findings(console, list_quarantined(store, spec))
-    with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-        proof = prove_snapshot(store, spec, Path(scratch))
+    with ScratchFolder("demo") as scratch:
+        proof = prove_snapshot(store, spec, scratch)
     if proof.problems or proof.lost or proof.waiting:
         raise CorruptedError(f"collection {spec.name}", f"is not healed: {proof}", "Please report this.")
     console.print(status_table([collection_status(store, spec)]))
@@ -98,10 +98,10 @@ def _without_a_part_of_a_vector(content: bytes) -> bytes:
 
 def _count(store: ObjectStore, manifest: Manifest) -> int:
     """What the check by hand of former days did: download, open, count."""
-    with TemporaryDirectory(prefix="embedding-assets-") as folder:
+    with ScratchFolder("demo") as folder:
         for entry in manifest.files:
-            store.download(f"{manifest.folder}/{entry.path}", Path(folder) / entry.path)
-        with chroma_api.opened(Path(folder)) as client:
+            store.download(f"{manifest.folder}/{entry.path}", folder / entry.path)
+        with chroma_api.opened(folder) as client:
             return int(client.get_collection(manifest.collection, embedding_function=None).count())
 
 

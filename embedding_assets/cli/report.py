@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from embedding_assets.cli.options import Env, deployment
 from embedding_assets.errors import ConfigurationError, ObjectMissingError
 from embedding_assets.pipeline.reports import current_report
+from embedding_assets.scratch import ScratchFolder
 
 
 def register(app: typer.Typer) -> None:
@@ -30,12 +30,12 @@ def register(app: typer.Typer) -> None:
         The report is beside the snapshot in the store; it is made now if it is not there.
         """
         path = output or Path(f"{collection}.html")
-        with deployment(environment) as found, TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        with deployment(environment) as found, ScratchFolder("report") as scratch:
             spec = found.catalog.get(collection)
             made = current_report(
                 found.store,
                 spec,
-                Path(scratch),
+                scratch,
                 cache_folder=found.settings.cache_folder,
                 log=lambda message: typer.echo(message, err=True),
             )

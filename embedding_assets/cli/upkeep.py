@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from embedding_assets.catalog import Catalog, CollectionSpec
-from embedding_assets.cli.options import Env, Json, deployment
+from embedding_assets.cli.options import Deployment, Env, Json, deployment
 from embedding_assets.cli.shown import show
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.pipeline import operations, upkeep
 from embedding_assets.pipeline.findings import Findings, Planned
 from embedding_assets.pipeline.named import Named, NamedKind, require_named
+from embedding_assets.scratch import ScratchFolder
+from embedding_assets.settings import Settings
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.prune import GRACE, KEEP, LONGEST_GRACE
 from embedding_assets.vectorstore.verification import Level
@@ -41,6 +42,7 @@ LevelOption = Annotated[
 
 Look = Callable[[ObjectStore, CollectionSpec, Path], Findings]
 Plan = Callable[[ObjectStore, CollectionSpec, Path], Planned]
+PlanHere = Callable[[Settings], Planned]
 
 
 def register(app: typer.Typer) -> None:
@@ -290,17 +292,18 @@ def _register_whole(app: typer.Typer) -> None:
         environment: Env = None,
         as_json: Json = False,
     ) -> None:
-        """Delete what dead writers left behind, and old snapshot versions."""
+        """Delete what dead writers left behind, here and in the store, and old snapshot versions."""
         _change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.prune(store, spec, keep=keep, grace=timedelta(hours=grace_hours)),
+            here=lambda settings: operations.prune_scratch(settings.cache_folder),
         )  # fmt: skip
 
 
 @contextmanager
-def _collections(environment: str | None, collection: str) -> Iterator[tuple[ObjectStore, list[CollectionSpec], Path]]:
-    with deployment(environment) as found, TemporaryDirectory(prefix="embedding-assets-") as scratch:
-        yield found.store, chosen(found.catalog, collection), Path(scratch)
+def _collections(environment: str | None, collection: str) -> Iterator[tuple[Deployment, list[CollectionSpec], Path]]:
+    with deployment(environment) as found, ScratchFolder("command", sweep=False) as scratch:
+        yield found, chosen(found.catalog, collection), scratch
 
 
 def chosen(catalog: Catalog, collection: str) -> list[CollectionSpec]:
@@ -309,10 +312,10 @@ def chosen(catalog: Catalog, collection: str) -> list[CollectionSpec]:
 
 
 def _look(environment: str | None, collection: str, as_json: bool, look: Look, named: Named | None = None) -> None:
-    with _collections(environment, collection) as (store, specs, scratch):
+    with _collections(environment, collection) as (place, specs, scratch):
         if named:
-            require_named(store, specs, named)
-        found = [look(store, spec, scratch) for spec in specs]
+            require_named(place.store, specs, named)
+        found = [look(place.store, spec, scratch) for spec in specs]
     show(found, as_json)
     if any(one.count("corrupted") for one in found):
         raise typer.Exit(CORRUPTED)
@@ -328,11 +331,14 @@ def _change(
     as_json: bool,
     plan: Plan,
     named: Named | None = None,
+    here: PlanHere | None = None,
 ) -> None:
-    with _collections(environment, collection) as (store, specs, scratch):
+    with _collections(environment, collection) as (place, specs, scratch):
         if named:
-            require_named(store, specs, named)
-        plans = [plan(store, spec, scratch) for spec in specs]
+            require_named(place.store, specs, named)
+        plans = [plan(place.store, spec, scratch) for spec in specs]
+        if here and not (on_disk := here(place.settings)).nothing:
+            plans.append(on_disk)
         nothing = all(one.nothing for one in plans)
         # JSON is for scripts, which read one document: what would be done, or what was done.
         if dry_run or nothing or not (yes or as_json):

@@ -4,8 +4,6 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 from pydantic import Field
@@ -18,6 +16,7 @@ from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.upkeep import check_collection
+from embedding_assets.scratch import ScratchFolder
 
 AUDIT_JOB = "audit"
 
@@ -49,9 +48,9 @@ def build_audit(catalog: Catalog, names: Names) -> dg.JobDefinition:
         )
         made: list[dg.AssetCheckEvaluation] = []
         corrupted: list[CollectionSpec] = []
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        with ScratchFolder("audit") as scratch:
             for spec in chosen(catalog, config.collections):
-                found = check_collection(objects, spec, level, Path(scratch), full_share=config.full_share, turn=turn)
+                found = check_collection(objects, spec, level, scratch, full_share=config.full_share, turn=turn)
                 context.log.info(f"{spec.name}: {found.summary}")
                 made += evaluations(found, names)
                 if found.count("corrupted"):
@@ -61,7 +60,7 @@ def build_audit(catalog: Catalog, names: Names) -> dg.JobDefinition:
             # told before anything is repaired, which may fail.
             yield from sorted(made, key=lambda one: not one.passed)
             for spec in corrupted if config.repair else ():
-                done = repair(objects, spec, level=level, run_id=context.run_id, scratch=Path(scratch)).execute()
+                done = repair(objects, spec, level=level, run_id=context.run_id, scratch=scratch).execute()
                 context.log.warning(f"{spec.name}: repaired: {done.summary}")
                 for row in done.rows:
                     context.log.warning(str({key: value for key, value in row.items() if value}))

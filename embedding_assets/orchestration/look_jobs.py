@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: Dagster reads the annotations of configuration as objects.
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -19,6 +18,7 @@ from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.named import require_named
 from embedding_assets.pipeline.reports import current_report
 from embedding_assets.pipeline.status import collection_status
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
 
 Look = Callable[[ObjectStore, CollectionSpec, Any, Path], Findings]
@@ -99,9 +99,9 @@ def _job(
         found = []
         if (named := config.named()) is not None:
             require_named(names.store_in(context).open(), chosen(catalog, config.collections), named)
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        with ScratchFolder("look", sweep=False) as scratch:
             for spec in chosen(catalog, config.collections):
-                found.append(look(names.store_in(context).open(), spec, config, Path(scratch)))
+                found.append(look(names.store_in(context).open(), spec, config, scratch))
                 # Yielded and not logged: what is logged is lost when the step fails.
                 yield told(context, names, name, found[-1])
         _end_as_the_command_does(found)

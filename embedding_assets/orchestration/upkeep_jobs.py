@@ -4,7 +4,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -18,6 +17,7 @@ from embedding_assets.orchestration.names import Names
 from embedding_assets.pipeline import operations
 from embedding_assets.pipeline.findings import Findings, Planned
 from embedding_assets.pipeline.named import require_named
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
 
 Plan = Callable[[ObjectStore, CollectionSpec, Any, str, Path], Planned]
@@ -102,9 +102,9 @@ def _job(
             raise ConfigurationError("collections", "must name exactly one collection here", "For example: [lines].")
         if (named := config.named()) is not None:
             require_named(store.open(), specs, named)
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        with ScratchFolder("upkeep", sweep=False) as scratch:
             for spec in specs:
-                planned = plan(store.open(), spec, config, context.run_id, Path(scratch))
+                planned = plan(store.open(), spec, config, context.run_id, scratch)
                 if planned.warning:
                     context.log.warning(f"{spec.name}: {planned.warning}")
                 done = Findings(

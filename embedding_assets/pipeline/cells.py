@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.kinds import fits, why_aside
@@ -18,6 +17,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import warm_up
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.pipeline.kinds import as_held, require_declared
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.delta import (
@@ -132,10 +132,10 @@ def build_cell_deltas(
     groups = group_batches([landing.accepted for landing in waiting], spec.delta_records)
     if groups:
         warm_up()
-    with TemporaryDirectory(prefix="deltas-", dir=scratch) as work:
+    with ScratchFolder("deltas", scratch) as work:
 
         def fetch(number: int) -> tuple[Path, list[LandedBatch]]:
-            folder = Path(work) / str(number)
+            folder = work / str(number)
             return folder, _fetch(store, [waiting[position] for position in groups[number]], folder, damaged)
 
         for folder, batches in one_ahead(fetch, range(len(groups))):

@@ -11,8 +11,10 @@ from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.pipeline.findings import Findings, Planned, Row
 from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.pipeline.upkeep import check_collection
+from embedding_assets.scratch import dead_folders, remove_dead
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.cache import working_places
 from embedding_assets.vectorstore.commit import head, load_snapshot
 from embedding_assets.vectorstore.compact import compact, plan_compaction
 from embedding_assets.vectorstore.damage import Damage
@@ -42,6 +44,8 @@ from embedding_assets.vectorstore.snapshots import (
 )
 from embedding_assets.vectorstore.verification import Level, Verdict
 from embedding_assets.vectorstore.verify import verify
+
+_HERE = "this machine"
 
 
 def delete_snapshots(store: ObjectStore, spec: CollectionSpec, *, timestamped: bool, run_id: str) -> Planned:
@@ -198,6 +202,29 @@ def prune(store: ObjectStore, spec: CollectionSpec, *, keep: int, grace: timedel
         return Findings(spec.name, rows, summary)
 
     return Planned(spec.name, rows, execute)
+
+
+def prune_scratch(cache_folder: Path) -> Planned:
+    """Remove the scratch folders and the readers' copies that killed processes left on this machine."""
+    places = (None, *working_places(cache_folder))
+    rows: tuple[Row, ...] = tuple(
+        {
+            "action": "delete",
+            "name": str(dead.path),
+            "kind": "scratch folder",
+            "reason": "its process has ended",
+            "bytes": dead.size,
+        }
+        for place in places
+        for dead in dead_folders(place)
+    )
+
+    def execute() -> Findings:
+        removed = [dead for place in places for dead in remove_dead(place)]
+        summary = f"{len(removed)} removed, {sum(dead.size for dead in removed)} bytes"
+        return Findings(_HERE, rows, summary)
+
+    return Planned(_HERE, rows, execute)
 
 
 def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: str, scratch: Path) -> Planned:

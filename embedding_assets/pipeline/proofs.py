@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from embedding_assets.batches.files import read_parquet
 from embedding_assets.batches.kinds import fits
@@ -15,6 +14,7 @@ from embedding_assets.errors import CorruptedError, UnreadableError
 from embedding_assets.pipeline.cells import landings_without_delta
 from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.records import shard_of
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import head
@@ -71,9 +71,9 @@ def prove_deltas(store: ObjectStore, spec: CollectionSpec, day: str) -> CellProo
         _require_judged(verified)
         return DeltaProof(ref, verified.manifest, verified.verdict.reason or None, verified.verdict.remark)
 
-    with TemporaryDirectory(prefix="embedding-assets-verify-") as scratch:
+    with ScratchFolder("verify") as scratch:
         # Two at a time: each has a child process that has loaded chromadb.
-        proofs = at_once(lambda ref: prove(ref, Path(scratch)), list_deltas(store, spec.name, day), threads=2)
+        proofs = at_once(lambda ref: prove(ref, scratch), list_deltas(store, spec.name, day), threads=2)
     held = [proof.manifest for proof in proofs if proof.manifest and not proof.problem]
     waiting = landings_without_delta(newest_landings(store, spec.name, day), held, spec)
     return CellProof(tuple(proofs), tuple(waiting))

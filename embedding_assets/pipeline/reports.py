@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from embedding_assets.insight.page import render_page
 from embedding_assets.insight.projection import nearest, principal_axes, project
 from embedding_assets.insight.statistics import Searched, Statistics, cut, measure
 from embedding_assets.records import RecordBatch
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 from embedding_assets.vectorstore.cache import Cache
@@ -96,11 +96,11 @@ def current_report(
     if found is not None:
         return found
     manifest = load_snapshot(store, spec.name, commit)
-    with TemporaryDirectory(prefix="report-", dir=scratch) as folder:
+    with ScratchFolder("report", scratch) as folder:
         cached = Cache(cache_folder, store, spec.name).places(manifest.id)[:1] if cache_folder else ()
-        download_database(store, manifest, Path(folder) / "snapshot", cached)
+        download_database(store, manifest, folder / "snapshot", cached)
         known = examined[1] if examined and examined[0] == manifest.id else None
-        return make_report(store, spec, commit, manifest, Path(folder) / "snapshot", examined=known, log=log)
+        return make_report(store, spec, commit, manifest, folder / "snapshot", examined=known, log=log)
 
 
 def current_statistics(

@@ -23,8 +23,14 @@ from embedding_assets.vectorstore.transfer import place_copy
 _KEPT_VERSIONS = 3  # the newest, and two that slower readers may still have open
 _KEPT_VERIFIED = 2  # the newest, and one that a slower compaction may be reading
 _VERIFIED = ".verified"
+_OPEN = ".open"
 _UNFINISHED = ".unfinished-"
 _HEALING = "The next compaction heals it; `embedding-assets repair` does at once."
+
+
+def working_places(cache_folder: Path) -> list[Path]:
+    """Where readers' own copies are, of all collections of all stores in a cache."""
+    return sorted(cache_folder.glob(f"*/*/{_OPEN}"))
 
 
 class DamagedSnapshotWarning(UserWarning):

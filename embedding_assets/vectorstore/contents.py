@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from embedding_assets.chroma.bookkeeping import check_bookkeeping
 from embedding_assets.chroma.child import examine_in_child
@@ -21,6 +20,7 @@ from embedding_assets.chroma.index_metadata import INDEX_METADATA_FILE
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE, change_counter
 from embedding_assets.errors import CorruptedError
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.listing import list_database
@@ -73,9 +73,9 @@ def verify_database(store: ObjectStore, manifest: Manifest) -> None:
         for part in manifest.databases:
             verify_files(store, part)
     except OtherSqliteError:
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        with ScratchFolder("verify") as scratch:
             for part in manifest.databases:
-                download_database(store, part, Path(scratch) / (part.shard or "database"))
+                download_database(store, part, scratch / (part.shard or "database"))
 
 
 def opened_elsewhere(store: ObjectStore, manifest: Manifest, keys: Mapping[str, str]) -> bool:
@@ -91,8 +91,8 @@ def opened_elsewhere(store: ObjectStore, manifest: Manifest, keys: Mapping[str, 
     added = [path for path in keys if path not in named and path != layout.MANIFEST]
     if manifest.shards or not set(named) <= set(keys) or not index_files_alone(added):
         return False
-    with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-        folder = Path(scratch) / "database"
+    with ScratchFolder("verify") as scratch:
+        folder = scratch / "database"
         for path in (*named, *added):
             digest = store.download(keys[path], folder / path)
             if path in named and path != SQLITE_FILE and digest != named[path].sha256:
@@ -145,8 +145,8 @@ def _prove(manifest: Manifest, folder: Path, error: CorruptedError) -> None:
     if beside:
         raise CorruptedError(error.subject, "; ".join([error.reason, *beside]), error.remedy)
     # The index files here may be the store's own, and chromadb writes to what it opens: so it gets a copy.
-    with TemporaryDirectory(prefix="prove-", dir=folder.parent) as scratch:
-        copy = copy_folder(folder, Path(scratch) / "copy")
+    with ScratchFolder("prove", folder.parent) as scratch:
+        copy = copy_folder(folder, scratch / "copy")
         try:
             report = examine_in_child(copy, manifest.database, records=manifest.count, subject=error.subject)
         except CorruptedError as refused:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from embedding_assets.chroma.child import examine_in_child
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec, Source, database_files
 from embedding_assets.errors import CorruptedError, StoreError
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import Manifest
@@ -45,9 +45,9 @@ def prove(
     if not indexed:
         report = examine_in_child(folder, spec, sources, records=records, subject=subject)
     else:
-        with TemporaryDirectory(prefix="prove-", dir=folder.parent) as scratch:
+        with ScratchFolder("prove", folder.parent) as scratch:
             # Opening a database may change its files (chromadb purges its log at first access): prove a copy.
-            copy = Path(scratch) / "copy"
+            copy = scratch / "copy"
             before = _states(folder)
             for path in database_files(folder):
                 place_copy(folder / path, copy / path)

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import MergeFailedError, ids_of_database, merge_in_child
@@ -15,6 +14,7 @@ from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.records import shard_of
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
@@ -64,11 +64,8 @@ def make_shard(
     carried = _carry_over(store, draft, shard) if draft.shards > 1 else None
     if carried is not None:
         return carried
-    work = Path(mkdtemp(prefix="shard-", dir=scratch))
-    try:
+    with ScratchFolder("shard", scratch) as work:
         return _make(store, spec, draft, shard, work, cache, log)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _make(

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.bookkeeping import check_bookkeeping
@@ -34,6 +33,7 @@ from embedding_assets.errors import (
     ObjectMissingError,
     UnreadableError,
 )
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import Commit, load_snapshot
@@ -132,14 +132,16 @@ class _Check:
     @contextmanager
     def copying(self, keep: bool) -> Iterator[None]:
         self.keep = keep
-        self.home = Path(mkdtemp(prefix="verify-", dir=self.scratch))
+        made = ScratchFolder("verify", self.scratch)
+        self.home = made.path
         try:
             yield
         finally:
             if keep and self.copy.is_dir():
                 self.now(copy=self.copy)
+                made.keep()
             else:
-                shutil.rmtree(self.home, ignore_errors=True)
+                made.remove()
 
     @property
     def copy(self) -> Path:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,13 @@ import pytest
 from embedding_assets.sandbox import Sandbox
 from embedding_assets_tests.cells import Cell
 from embedding_assets_tests.cli.offices import Office, Terminal, damage, heal, make_office
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder for temporary files of its own: `prune` sees nothing that other programs left in the machine's."""
+    (folder := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
 
 @pytest.fixture(scope="session")

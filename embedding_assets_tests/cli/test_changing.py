@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -169,3 +174,19 @@ def test_repair_heals_a_damaged_delta_and_snapshot(run: Terminal) -> None:
     assert [cell.day for cell in office.lines.to_run()] == [office.lines.day]
     office.run_everything()
     assert_sound(office)
+
+
+def test_prune_removes_what_killed_processes_left_on_this_machine(run: Terminal) -> None:
+    home = Path(tempfile.gettempdir())
+    code = "import os, embedding_assets.scratch as s; f = s.ScratchFolder('x'); (f.path / 'y').write_bytes(b'123'); "
+    subprocess.run(
+        [sys.executable, "-c", f"{code} os.kill(os.getpid(), 9)"], env={**os.environ, "TMPDIR": str(home)}, check=False
+    )
+    (left,) = (path for path in home.iterdir() if path.is_dir())
+    planned = run("prune", "--dry-run", "--json")
+    assert [(row["name"], row["bytes"]) for row in planned.rows] == [(str(left), 3)]
+    assert left.is_dir()
+    assert "this machine" in run("prune", "--dry-run").out
+    assert run("prune", "--yes").code == 0
+    assert not left.exists()
+    assert "Nothing is to be done." in run("prune").out

@@ -1,8 +1,6 @@
 """The asset `deltas`: immutable ChromaDB databases of new results."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 
@@ -13,6 +11,7 @@ from embedding_assets.orchestration.metadata.values import Stopwatch, data_versi
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions
 from embedding_assets.pipeline.cells import build_cell_deltas
+from embedding_assets.scratch import ScratchFolder
 
 
 def build_deltas(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
@@ -36,10 +35,8 @@ def build_deltas(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         watch = Stopwatch()
         collection, day = cell_of(context.partition_key)
         spec, objects = catalog.get(collection), names.store_in(context).open()
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-            done = build_cell_deltas(
-                objects, spec, day, run_id=context.run_id, scratch=Path(scratch), log=context.log.info
-            )
+        with ScratchFolder("deltas") as scratch:
+            done = build_cell_deltas(objects, spec, day, run_id=context.run_id, scratch=scratch, log=context.log.info)
         for batch_id, reason in done.damaged.items():
             context.log.warning(f"the landed result of batch {batch_id} is damaged and will be polled again: {reason}")
         for reason in done.failed:

@@ -1,8 +1,6 @@
 """The asset `batch_results`: what the API returned, parsed and landed."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 from pydantic import Field
@@ -18,6 +16,7 @@ from embedding_assets.orchestration.partitions import cell_of, cell_partitions
 from embedding_assets.pipeline.cells import land_cell
 from embedding_assets.pipeline.healing import heal_cell
 from embedding_assets.pipeline.kinds import as_held
+from embedding_assets.scratch import ScratchFolder
 
 
 class BatchResultsConfig(dg.Config):
@@ -52,8 +51,8 @@ def build_batch_results(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         watch, store = Stopwatch(), names.store_in(context)
         collection, day = cell_of(context.partition_key)
         spec, objects = catalog.get(collection), store.open()
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-            damages = heal_cell(objects, spec, day, run_id=context.run_id, scratch=Path(scratch))
+        with ScratchFolder("results") as scratch:
+            damages = heal_cell(objects, spec, day, run_id=context.run_id, scratch=scratch)
         for damage in damages:
             context.log.warning(f"delta {damage.name} is corrupted ({damage.reason}); {damage.fate}")
         client = names.api_in(context).client()

@@ -11,8 +11,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -23,6 +21,7 @@ from embedding_assets.orchestration.metadata.snapshots import say_snapshot
 from embedding_assets.orchestration.metadata.values import Stopwatch
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cells_of_a_collection, collection_partitions
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.adopt import Adoption
 from embedding_assets.vectorstore.cache import Cache
@@ -64,12 +63,12 @@ def build_sharded_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefiniti
         began = time.time()
         spec, store = catalog.get(context.partition_key), names.store_in(context)
         how: dict[str, Any] = {"run_id": context.run_id, "log": context.log.info}
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        with ScratchFolder("compaction") as scratch:
             if spec.shards == 1:
-                done = compact(store.open(), spec, scratch=Path(scratch), cache_folder=store.cache_folder(), **how)
+                done = compact(store.open(), spec, scratch=scratch, cache_folder=store.cache_folder(), **how)
                 yield dg.Output(Planned(None, done, (), began), "planned")
                 return
-            begun = begin(store.open(), spec, scratch=Path(scratch), **how)
+            begun = begin(store.open(), spec, scratch=scratch, **how)
         current = Compaction(begun.current, None, base=begun.current.id, aside=begun.aside) if begun.current else None
         yield dg.Output(Planned(begun.draft, current, begun.adoptions, began), "planned")
         for shard in range(begun.draft.shards if begun.draft else 0):
@@ -87,10 +86,8 @@ def build_sharded_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefiniti
         spec, store = catalog.get(context.partition_key), names.store_in(context)
         folder, objects = store.cache_folder(), store.open()
         cache = Cache(folder, objects, spec.name) if folder else None
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-            return make_shard(
-                objects, spec, planned.draft, shard, scratch=Path(scratch), cache=cache, log=context.log.info
-            )
+        with ScratchFolder("compaction") as scratch:
+            return make_shard(objects, spec, planned.draft, shard, scratch=scratch, cache=cache, log=context.log.info)
 
     @dg.op(
         name=names.of("publish_shards"),
@@ -102,7 +99,7 @@ def build_sharded_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefiniti
     def publish_shards(context: dg.OpExecutionContext, planned: Any, shards: Any) -> Iterator[Any]:
         spec, store = catalog.get(context.partition_key), names.store_in(context)
         watch = Stopwatch(already=max(0.0, time.time() - planned.began))
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        with ScratchFolder("compaction") as scratch:
             done = planned.done
             if planned.draft is not None:
                 done = _finished(planned, shards, context, store.open())
@@ -111,12 +108,12 @@ def build_sharded_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefiniti
                         store.open(),
                         spec,
                         run_id=context.run_id,
-                        scratch=Path(scratch),
+                        scratch=scratch,
                         log=context.log.info,
                         cache_folder=store.cache_folder(),
                     )
                     done = _together(done, again)
-            version, metadata = say_snapshot(store, spec, done, Path(scratch), context.log.warning, watch)
+            version, metadata = say_snapshot(store, spec, done, scratch, context.log.warning, watch)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.BetaWarning)  # data versions of outputs; those of assets are none
             result = dg.Output(None, metadata=metadata, data_version=version)

@@ -1,8 +1,6 @@
 """The asset `snapshots`: a whole collection as one immutable ChromaDB database."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources and configuration as objects.
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 
@@ -13,6 +11,7 @@ from embedding_assets.orchestration.metadata.snapshots import say_snapshot
 from embedding_assets.orchestration.metadata.values import Stopwatch
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cells_of_a_collection, collection_partitions
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.vectorstore.compact import compact
 
 
@@ -38,16 +37,16 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         """
         watch = Stopwatch()
         spec, store = catalog.get(context.partition_key), names.store_in(context)
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
+        with ScratchFolder("compaction") as scratch:
             done = compact(
                 store.open(),
                 spec,
                 run_id=context.run_id,
-                scratch=Path(scratch),
+                scratch=scratch,
                 log=context.log.info,
                 cache_folder=store.cache_folder(),
             )
-            version, metadata = say_snapshot(store, spec, done, Path(scratch), context.log.warning, watch)
+            version, metadata = say_snapshot(store, spec, done, scratch, context.log.warning, watch)
         return dg.MaterializeResult(data_version=version, metadata=metadata)
 
     return snapshots

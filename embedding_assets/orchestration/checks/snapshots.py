@@ -1,8 +1,6 @@
 """Checks of `snapshots`: is the current one whole, and does it hold everything?"""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 
@@ -10,6 +8,7 @@ from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import collection_partitions, partition_of
 from embedding_assets.pipeline.proofs import prove_snapshot
+from embedding_assets.scratch import ScratchFolder
 
 _NAMED = 20
 
@@ -26,8 +25,8 @@ def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDef
     def snapshot_is_whole(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         """The current snapshot opens, reads back as its manifest says, and holds every id that was ever accepted."""
         spec = catalog.get(partition_of(context))
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-            proof = prove_snapshot(names.store_in(context).open(), spec, Path(scratch))
+        with ScratchFolder("check") as scratch:
+            proof = prove_snapshot(names.store_in(context).open(), spec, scratch)
         if proof.problems:
             said = "; ".join(proof.problems)
         elif proof.lost:

@@ -2,8 +2,6 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of resources as objects.
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 
@@ -15,6 +13,7 @@ from embedding_assets.orchestration.partitions import collection_partitions, par
 from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.pipeline.quality import CHECKS, FRESH, Judgement, judge_freshness, judge_vectors
 from embedding_assets.pipeline.reports import current_statistics, read_statistics
+from embedding_assets.scratch import ScratchFolder
 
 
 def build_vector_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinition:
@@ -47,8 +46,8 @@ def _judge_vectors(store: StoreResource, spec: CollectionSpec) -> list[Judgement
     """One judgement per check, whatever happens: what cannot be judged just now is a warning."""
     try:
         objects = store.open()
-        with TemporaryDirectory(prefix="embedding-assets-") as scratch:
-            now = current_statistics(objects, spec, Path(scratch), cache_folder=store.cache_folder())
+        with ScratchFolder("statistics") as scratch:
+            now = current_statistics(objects, spec, scratch, cache_folder=store.cache_folder())
         if now is None:
             return [Judgement(check, True, "there is no snapshot yet") for check in CHECKS]
         before = read_statistics(objects, spec.name, now.parent) if now.parent else None
