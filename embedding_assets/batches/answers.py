@@ -18,8 +18,10 @@ ENDPOINT: Final = "/v1/embeddings"
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 ACTIVE = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 
-# A window of 24 h, and as much again: what has not ended by then is late, and a person is told.
-LATE_SECONDS = 48 * 3600
+WINDOW_SECONDS = 24 * 3600
+# What has not ended so long after it should have is late, and a person is told.
+GRACE_SECONDS = 24 * 3600
+_LONGEST_WINDOW = 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class ApiBatch:
         requests: how many requests the API counts, (total, completed, failed).
         tokens: tokens used, where the server says so.
         ended_at: seconds since 1970; 0 where the server does not say.
+        expires_at: when its window ends, seconds since 1970; 0 where the server does not say, or nothing that can be.
     """
 
     id: str
@@ -53,6 +56,7 @@ class ApiBatch:
     requests: tuple[int, int, int] = (0, 0, 0)
     tokens: int = 0
     ended_at: int = 0
+    expires_at: int = 0
 
     @property
     def embeds(self) -> bool:
@@ -85,6 +89,11 @@ class ApiBatch:
         return "; ".join(f"{p.code}: {p.message}" if p.code else p.message for p in self.problems[:3])
 
 
+def window_end(created_at: int, expires_at: int) -> int:
+    """When a batch should have ended, in seconds since 1970; `expires_at` as the server says it, or 0."""
+    return expires_at or created_at + WINDOW_SECONDS
+
+
 def vector_of(value: Any) -> Vectors:
     """A vector from either form the API gives: base64 of little-endian float32, or a list of numbers.
 
@@ -112,7 +121,7 @@ def vector_of(value: Any) -> Vectors:
 def _number(value: Any) -> int:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
 
 
@@ -125,10 +134,11 @@ def batch_of(raw: Any) -> ApiBatch:
     fields = _fields(raw)
     counts, usage, errors = (_fields(fields.get(name)) for name in ("request_counts", "usage", "errors"))
     listed = errors.get("data")
+    created, expires = _number(fields.get("created_at")), _number(fields.get("expires_at"))
     return ApiBatch(
         id=str(fields.get("id") or ""),
         status=str(fields.get("status") or "unknown"),
-        created_at=_number(fields.get("created_at")),
+        created_at=created,
         endpoint=str(fields.get("endpoint") or ENDPOINT),
         input_file_id=str(fields.get("input_file_id") or ""),
         output_file_id=fields.get("output_file_id") or None,
@@ -141,4 +151,6 @@ def batch_of(raw: Any) -> ApiBatch:
         requests=(_number(counts.get("total")), _number(counts.get("completed")), _number(counts.get("failed"))),
         tokens=_number(usage.get("total_tokens")),
         ended_at=max(_number(fields.get(f"{status}_at")) for status in TERMINAL),
+        # Some servers give milliseconds, or a text.
+        expires_at=expires if created < expires <= created + _LONGEST_WINDOW else 0,
     )

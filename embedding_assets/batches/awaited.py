@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.answers import GRACE_SECONDS, ApiBatch, window_end
 from embedding_assets.batches.files import decode, encode, in_parallel
 from embedding_assets.batches.landing_files import Landed
 from embedding_assets.errors import CorruptedError, ObjectMissingError
@@ -28,12 +29,31 @@ class Awaited:
     reason: str
 
 
+@dataclass(frozen=True)
+class Late:
+    """That a batch should have ended long ago, and what the API called it when that was first seen.
+
+    Attributes:
+        status: in the API's words.
+        at: when it was seen, in ISO form, UTC.
+    """
+
+    batch_id: str
+    status: str
+    at: str
+
+
 def patient(created_at: int, ended_at: int = 0) -> bool:
     """Whether it is too early to give up on what the API should have; both in seconds since 1970."""
     now = layout.now().timestamp()
     # A time that has not come yet is none: some servers give milliseconds.
     since = max((at for at in (created_at, ended_at) if at < now + _CLOCKS_DIFFER), default=0)
     return now - since < PATIENCE_SECONDS
+
+
+def is_late(batch: ApiBatch) -> bool:
+    """Whether a batch should have ended long ago."""
+    return not batch.ended and layout.now().timestamp() > window_end(batch.created_at, batch.expires_at) + GRACE_SECONDS
 
 
 def not_come(batch: ApiBatch, landed: Landed) -> int:
@@ -58,14 +78,40 @@ def note(store: ObjectStore, collection: str, day: str, awaited: Awaited) -> Non
         store.put_new(key, encode(awaited, key))
 
 
-def read_awaited(store: ObjectStore, collection: str, day: str) -> dict[str, str]:
-    """Reasons by batch id, those of batches that are landed by now among them."""
+def note_late(store: ObjectStore, collection: str, day: str, batch: ApiBatch) -> None:
+    """Keep, once for each of its statuses, that a batch is late."""
+    word = hashlib.sha256(batch.status.encode()).hexdigest()[:16]
+    key = f"{layout.results(collection, day, batch.id)}/late-{word}.json"
+    with suppress(ObjectExistsError):
+        store.put_new(key, encode(Late(batch.id, batch.status, layout.now().isoformat(timespec="seconds")), key))
 
-    def load(key: str) -> Awaited | None:
+
+@dataclass(frozen=True)
+class Notes:
+    """What was noted of a cell's batches by their ids, those that are landed by now among them.
+
+    Attributes:
+        awaited: why nothing of an ended one was landed.
+        late: how the API called those that should have ended, the last time that was seen.
+    """
+
+    awaited: dict[str, str] = field(default_factory=dict)
+    late: dict[str, Late] = field(default_factory=dict)
+
+
+def read_notes(store: ObjectStore, collection: str, day: str) -> Notes:
+    """The notes of a cell; one that cannot be read is left out: it says why, and decides nothing."""
+
+    def load(key: str) -> Awaited | Late | None:
         try:
-            return decode(Awaited, key, store.get(key))
+            data = store.get(key)
+            return decode(Awaited, key, data) if key.endswith(f"/{_NAME}") else decode(Late, key, data)
         except (CorruptedError, ObjectMissingError):
-            return None  # it says why, and decides nothing
+            return None
 
-    keys = [item.key for item in store.walk(layout.results(collection, day)) if item.key.endswith(f"/{_NAME}")]
-    return {one.batch_id: one.reason for one in in_parallel(load, keys) if one is not None}
+    keys = [item.key for item in store.walk(layout.results(collection, day))]
+    found = in_parallel(load, [key for key in keys if layout.BATCH_NOTE.fullmatch(key.rsplit("/", 1)[-1])])
+    return Notes(
+        {one.batch_id: one.reason for one in found if isinstance(one, Awaited)},
+        {one.batch_id: one for one in sorted((x for x in found if isinstance(x, Late)), key=lambda x: x.at)},
+    )

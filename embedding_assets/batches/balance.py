@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from embedding_assets.batches.answers import LATE_SECONDS
+from embedding_assets.batches.answers import GRACE_SECONDS, window_end
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.refusals import ACCOUNT_LIMITS
 from embedding_assets.batches.requests import (
@@ -109,8 +109,8 @@ class CellBalance:
 
     @property
     def late(self) -> list[str]:
-        """Its batches that should have ended long ago."""
-        return [row.batch_id for row in self.batches if row.late]
+        """Its batches that should have ended long ago, each with what there is to say."""
+        return [f"{row.batch_id}: {row.reason}" for row in self.batches if row.late]
 
     @property
     def balanced(self) -> bool:
@@ -171,8 +171,7 @@ def _short(one: RequestStanding) -> str:
 def _row(one: RequestStanding) -> BatchBalance:
     request, batch, landing = one.asked.request, one.asked.batch, one.landing
     age = max(0, int(layout.now().timestamp()) - batch.created_at) if batch else 0
-    late = landing is None and not one.aside and age > LATE_SECONDS
-    waits = f"it has not ended {age // 3600} hours after it was sent; its window is 24 hours" if late else ""
+    late = _late_in_words(one)
     return BatchBalance(
         request.request_id,
         batch.batch_id if batch else "",
@@ -184,7 +183,21 @@ def _row(one: RequestStanding) -> BatchBalance:
         len(one.rejected),
         request.count - len(one.accepted) - len(one.rejected) if landing else 0,
         age,
-        one.complaint or one.aside or (landing.problem if landing else one.awaited or waits),
+        one.complaint or one.aside or (landing.problem if landing else one.awaited or late),
         bool(one.aside),
-        late,
+        bool(late),
     )
+
+
+def _late_in_words(one: RequestStanding) -> str:
+    """What there is to say of a batch that should have ended long ago; empty where it should not have."""
+    batch, now = one.asked.batch, layout.now().timestamp()
+    if batch is None or one.landing is not None or one.aside or one.awaited:  # awaited: it has ended
+        return ""
+    end = window_end(batch.created_at, batch.expires_at)
+    if not one.late and now <= end + GRACE_SECONDS:
+        return ""
+    word = f"is still `{one.late.status}`" if one.late else "has not ended"
+    hours = max(0, int(now) - batch.created_at) // 3600
+    sent, ended = layout.minute_of(batch.created_at), layout.minute_of(end)
+    return f"it {word} {hours} hours after it was sent ({sent}); its window ended {ended}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from embedding_assets.batches.answers import LATE_SECONDS, ApiBatch
+from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.awaited import is_late
 from embedding_assets.batches.cell_names import CellNames
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import in_parallel, read
@@ -86,11 +87,6 @@ def _note(found: LookedUp, sent: SentBatch, batch: ApiBatch | None) -> None:
         found.under_way += 1
         if is_late(batch):
             found.late.append(batch.id)
-
-
-def is_late(batch: ApiBatch) -> bool:
-    """Whether a batch should have ended long ago."""
-    return not batch.ended and layout.now().timestamp() - batch.created_at > LATE_SECONDS
 
 
 def short_of(request_id: str) -> str:

@@ -284,7 +284,9 @@ class _Finder:
         stored, ids = write_files(self._store, key, documents, folder)
         notes = write_input_notes(self._store, key, InputNotes(tuple(share.refused), share.several))
         # Before the intent, for once: an intent without a batch would be submitted.
-        commit_batch(self._store, key, SentBatch(batch.id, batch.created_at, batch.input_file_id, foreign=True))
+        commit_batch(
+            self._store, key, SentBatch(batch.id, batch.created_at, batch.input_file_id, True, batch.expires_at)
+        )
         commit_intent(
             self._store,
             Request(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from embedding_assets.batches.answers import ApiBatch
-from embedding_assets.batches.by_id import LookedUp, is_late, look_up, short_of
+from embedding_assets.batches.awaited import is_late
+from embedding_assets.batches.by_id import LookedUp, look_up, short_of
 from embedding_assets.batches.cell_names import CellNames, read_names
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi, goes_back
 from embedding_assets.batches.discover import requests_of, undiscovered

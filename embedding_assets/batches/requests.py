@@ -85,12 +85,13 @@ class Request:
 
 @dataclass(frozen=True)
 class SentBatch:
-    """The batch that answers a request; `created_at` in seconds since 1970, as the API says."""
+    """The batch that answers a request; `created_at` and `expires_at` are seconds since 1970; 0: unknown."""
 
     batch_id: str
     created_at: int
     input_file_id: str
     foreign: bool = False
+    expires_at: int = 0
     format: int = FORMAT
 
 

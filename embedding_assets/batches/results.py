@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedding_assets.batches.answers import ApiBatch
-from embedding_assets.batches.awaited import PATIENCE_SECONDS, Awaited, not_come, note, patient
+from embedding_assets.batches.awaited import PATIENCE_SECONDS, Awaited, is_late, not_come, note, note_late, patient
 from embedding_assets.batches.client import PAGE, ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
 from embedding_assets.batches.kinds import as_asked
@@ -201,6 +201,8 @@ class _Poller:
             with self._turn(item):
                 return self._without_api(item, sent, before, "the API does not know the batch")
         if not batch.ended:
+            if not before and is_late(batch):
+                note_late(self.store, item.request.collection, item.request.day, batch)
             reason = "" if batch.status_known else f"the status {batch.status!r} is unknown; waiting until it is final"
             return _row(item, "pending", batch.status, reason, newest)
         settled = newest is not None and newest.accepted == 0 and newest.status == batch.status

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from embedding_assets.batches.awaited import read_awaited
+from embedding_assets.batches.awaited import Late, Notes, read_notes
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import in_parallel, read_parquet
 from embedding_assets.batches.kinds import fits, why_aside
@@ -74,6 +74,7 @@ class RequestStanding:
     accepted: frozenset[str] = frozenset()
     rejected: Mapping[str, tuple[str, str, bool]] = field(default_factory=dict)
     awaited: str = ""  # why nothing of its batch is landed although it has ended
+    late: Late | None = None  # how the API last called its batch after it should have ended
     complaint: str = ""  # why the landing's own counts are not believed
     refused: tuple[Refused, ...] = ()  # lines of another program's input file that are rejected by name
     aside: str = ""  # why it is set aside: it asked for vectors of another kind than the collection's
@@ -121,7 +122,7 @@ def read_standing(
     asked = read_requests(store, spec.name, day) if asked is None else asked
     landings = all_landings(store, spec.name, day)
     waiting = any(item.batch and item.batch.batch_id not in landings for item in asked)
-    awaited = read_awaited(store, spec.name, day) if waiting else {}
+    notes = read_notes(store, spec.name, day) if waiting else Notes()
 
     def load(item: Asked) -> RequestStanding:
         ids = asked_ids(store, item.request)
@@ -135,8 +136,8 @@ def read_standing(
                 return _with_landing(store, item, landing, ids)
             except CorruptedError:
                 continue  # the one before it may be whole; if none is, the batch is fetched again
-        said = awaited.get(item.batch.batch_id, "") if item.batch else ""
-        return RequestStanding(item, None, ids, awaited=said)
+        batch_id = item.batch.batch_id if item.batch else ""
+        return RequestStanding(item, None, ids, awaited=notes.awaited.get(batch_id, ""), late=notes.late.get(batch_id))
 
     standings = tuple(in_parallel(load, asked))
     places: dict[bytes, Place] = {}

@@ -325,7 +325,7 @@ class _Sender:
         return bool(self.held)
 
     def _commit(self, request: Request, batch: ApiBatch, action: Action, others: list[ApiBatch]) -> SentRow:
-        ours = SentBatch(batch.id, batch.created_at, batch.input_file_id)
+        ours = SentBatch(batch.id, batch.created_at, batch.input_file_id, expires_at=batch.expires_at)
         kept = commit_batch(self.store, request.folder, ours)
         # Only what was certainly created for this store is cancelled.
         duplicates = [

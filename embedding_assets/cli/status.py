@@ -60,6 +60,8 @@ def status_table(rows: Sequence[CollectionStatus]) -> Table:
         facts.append(("[bold red]current version damaged[/]", [row.damaged or "-" for row in rows]))
     if any(row.set_aside for row in rows):
         facts.append(("set aside, of another kind", ["; ".join(row.set_aside) or "-" for row in rows]))
+    if any(row.late for row in rows):
+        facts.append(("[bold red]late[/]", ["\n".join(row.late) or "-" for row in rows]))
     if any(row.declaration for row in rows):
         facts.append(("[bold red]wrong declaration[/]", [row.declaration or "-" for row in rows]))
     for name, values in facts:

@@ -96,7 +96,7 @@ def cells_to_run(
             said = "1 batch has" if count == 1 else f"{count} batches have"
             # By name: one run says it in its check, and that is told.
             late[cell] = 1
-            note(cell, f"{said} not ended long after the window of 24 hours", [f"late {x}" for x in sorted(one.late)])
+            note(cell, f"{said} not ended long after the end of the window", [f"late {x}" for x in sorted(one.late)])
         if one.collection in refused:
             continue
         if one.unsent:

@@ -37,6 +37,7 @@ class CollectionStatus:
         declaration: what is wrong with the declaration, and what to type; empty where it fits.
         set_aside: the deltas and batches of another kind than the collection's, by name; they count in no other field,
             and their records are pending or accepted by other batches.
+        late: the batches that should have ended long ago, by name, with what the API said of them.
     """
 
     collection: str
@@ -55,6 +56,7 @@ class CollectionStatus:
     damaged: str = ""
     declaration: str = ""
     set_aside: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -104,4 +106,5 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
             *(f"delta {one.ref.id}" for one in aside),
             *(f"batch {one}" for cell in books for one in cell.aside),
         ),
+        late=tuple(f"batch {one}" for cell in books for one in cell.late),
     )

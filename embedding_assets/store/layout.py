@@ -27,6 +27,7 @@ from datetime import date, datetime, timedelta, timezone
 MANIFEST = "manifest.json"
 REQUEST = "request.json"
 BATCH = "batch.json"
+BATCH_NOTE = re.compile(r"(awaited|late-[0-9a-f]{16})\.json")  # in a batch's folder of results
 REPORT = "report.json"
 IDENTITY = "_store.json"
 
@@ -70,6 +71,14 @@ def generation_of(version: str) -> int | None:
 def day_of(timestamp: float) -> str:
     """The UTC day of a time in seconds since 1970, as YYYY-MM-DD."""
     return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%d")
+
+
+def minute_of(timestamp: float) -> str:
+    """A time in seconds since 1970 as 2026-03-04T12:00Z, for people; a dash where it is none, as milliseconds."""
+    try:
+        return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
+    except (ValueError, OverflowError, OSError):
+        return "-"
 
 
 def days_between(first: date, last: date) -> list[str]:

@@ -195,6 +195,8 @@ def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
                 quarantined.setdefault((kind, name), []).append(item)
             case ["results", day, batch, landing, _] if layout.time_of(landing):
                 landings.setdefault((day, batch, landing), []).append(item)
+            case ["results", _, _, name] if layout.BATCH_NOTE.fullmatch(name):
+                pass
             case ["requests", *_, name] if not name.startswith(WRITE_CHECK):
                 pass
             case [("delta" | "snapshot") as place, *_]:

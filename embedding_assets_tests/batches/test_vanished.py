@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.answers import ApiBatch, batch_of
+from embedding_assets.batches.awaited import is_late
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi
-from embedding_assets.batches.files import StoredFile
+from embedding_assets.batches.files import StoredFile, decode
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.position import Budget, Position
 from embedding_assets.batches.requests import Request, SentBatch, commit_batch, commit_intent
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.pipeline.pending import cells_to_run
+from embedding_assets.pipeline.status import collection_status
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox.faults import BatchFault
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import open_store
+from embedding_assets.store.sealed import seal
+from embedding_assets.vectorstore.inventory import take_inventory
 from embedding_assets_tests.batches.conftest import World
 
 pytestmark = pytest.mark.service
@@ -63,6 +68,9 @@ def sent(service: Sandbox, make_world: Callable[..., World]) -> Iterator[World]:
     world.submit()
     yield world
     service.clear_faults()
+    moved_to(world, service)
+    for batch in world.batches():
+        world.api.cancel(batch.id)
 
 
 def catalog_of(world: World) -> Catalog:
@@ -103,15 +111,56 @@ def test_what_never_ends_is_told_by_its_cell_and_goes_on_to_wait(sent: World, cl
     assert not sent.balance().late
     clock.ahead = timedelta(days=3)
     (cell,), work = cells_to_run(sent.api, sent.store, catalog_of(sent))
-    assert cell.reasons == ("2 batches have not ended long after the window of 24 hours",)
+    assert cell.reasons == ("2 batches have not ended long after the end of the window",)
     (same,), _ = cells_to_run(sent.api, sent.store, catalog_of(sent), position=work.position)
     assert (same.state, same.once) == (cell.state, True)  # which needs no second run
     assert sent.poll().count("pending") == 2
     books = sent.balance()
     assert (len(books.late), books.pending) == (2, 8)
     rows = [row for row in check_collection(sent.store, sent.spec, "quick", tmp_path).rows if row["kind"] == "batch"]
-    assert {row["name"] for row in rows} == set(books.late)
-    assert all("has not ended" in str(row["state"]) for row in rows)
+    assert len(rows) == 2
+    for row in rows:
+        assert f"{row['name']}: {row['state']}" in books.late
+        # The API's word, and since when.
+        assert str(row["state"]).startswith("it is still `in_progress` 72 hours after it was sent (20")
+    assert collection_status(sent.store, sent.spec).late == tuple(f"batch {one}" for one in books.late)
+    # What is noted of it belongs to the batch.
+    inventory = take_inventory(sent.store, sent.spec.name)
+    assert not inventory.strays
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "hours"),
+    [
+        (None, 48),
+        ("soon", 48),
+        (float("inf"), 48),
+        ([], 48),
+        (0, 48),
+        (1_700_000_000 - 1, 48),  # before it was created
+        ((1_700_000_000 + 3600) * 1000, 48),  # milliseconds
+        (1_700_000_000 + 3600, 25),
+        (str(1_700_000_000 + 7 * 86_400), 8 * 24),
+    ],
+)
+def test_a_batch_is_late_a_day_after_its_window(monkeypatch: pytest.MonkeyPatch, expires_at: Any, hours: int) -> None:
+    raw = {"id": "batch_1", "status": "in_progress", "created_at": 1_700_000_000, "expires_at": expires_at}
+    start = datetime.fromtimestamp(1_700_000_000, timezone.utc)
+    for after, late in ((hours * 3600, False), (hours * 3600 + 1, True)):
+        monkeypatch.setattr(layout, "now", lambda after=after: start + timedelta(seconds=after))
+        assert is_late(batch_of(raw)) is late
+
+
+def test_a_batch_recorded_by_an_earlier_version_has_the_usual_window(sent: World, clock: Clock) -> None:
+    (key, *_) = [one.key for one in sent.store.walk(layout.requests(sent.spec.name)) if one.key.endswith("/batch.json")]
+    found = decode(SentBatch, key, sent.store.get(key))
+    assert found.expires_at == found.created_at + 86_400
+    old = {name: value for name, value in asdict(found).items() if name != "expires_at"}
+    sent.store.delete([key])
+    sent.store.put_new(key, seal("sent batch", key, old))
+    assert not sent.balance().late
+    clock.ahead = timedelta(days=3)
+    assert any(found.batch_id in one for one in sent.balance().late)
 
 
 class ShiftingApi(EmbeddingApi):

@@ -111,8 +111,8 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
 def _late_in_words(late: list[str]) -> str:
     if not late:
         return ""
-    said = "1 batch has" if len(late) == 1 else f"{len(late)} batches have"
-    return f"; {said} not ended long after the window of 24 hours, such as {late[0]}, see `batches`"
+    said = "1 batch" if len(late) == 1 else f"{len(late)} batches, such as"
+    return f"; late: {said} {late[0]}; `embedding-assets batches list --open` shows what can be done"
 
 
 def _books_in_words(books: CellBalance) -> str:
