@@ -5,7 +5,7 @@ A look that runs out of its budget stops, and the next one goes on where it stop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from embedding_assets.batches.discover import requests_of, undiscovered
 from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.identity import creator_of, known_identity
 from embedding_assets.batches.kinds import others_among
+from embedding_assets.batches.pending_work import PendingCell, PendingWork
 from embedding_assets.batches.position import Budget, Cell, Position, cell_of, is_cell, is_day, key_of, start_of
 from embedding_assets.batches.requests import latest_content
 from embedding_assets.batches.standing import read_standing
@@ -34,60 +35,6 @@ _REQUESTS_AT_ONCE = 200
 _OVERLAP_SECONDS = 600  # clocks differ
 # A count of records to be asked again that was not zero is repeated so often: a newer text may have come elsewhere.
 _COUNTED_SECONDS = 600
-
-
-@dataclass(frozen=True)
-class PendingCell:
-    """A cell with something to do.
-
-    Attributes:
-        finished: batches that ended and are not landed.
-        unsent: intents without a batch.
-        again: records to be asked again.
-        forgotten: batches that the API does not know any more, for `poll` to settle.
-        late: batches that should have ended long ago; a run's check says so.
-    """
-
-    collection: str
-    day: str
-    finished: tuple[str, ...] = ()
-    unsent: tuple[str, ...] = ()
-    again: int = 0
-    forgotten: tuple[str, ...] = ()
-    late: tuple[str, ...] = ()
-
-    @property
-    def something(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self.finished or self.unsent or self.again or self.forgotten or self.late)
-
-
-@dataclass(frozen=True)
-class PendingWork:
-    """What a look found.
-
-    Attributes:
-        cells: those with something to do, among the cells that were looked at.
-        in_flight: how many known batches are not finished, as far as this round has seen.
-        foreign: batches of other programs that have no record and no mark yet, for `discover`.
-        doubled: unfinished batches of requests that have more than one, for `discover`.
-        names: the cells that were looked at.
-        position: where the next look goes on.
-        trouble: why the API's list was not read on, where it was not.
-    """
-
-    cells: tuple[PendingCell, ...]
-    in_flight: int
-    foreign: tuple[ApiBatch, ...]
-    doubled: tuple[ApiBatch, ...]
-    names: Mapping[Cell, CellNames]
-    position: Position
-    trouble: ApiUnavailableError | None = None
-
-    @property
-    def undiscovered(self) -> tuple[str, ...]:
-        """Ids of the batches of other programs that are new."""
-        return tuple(batch.id for batch in self.foreign)
 
 
 def pending_cells(

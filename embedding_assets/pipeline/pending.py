@@ -9,7 +9,8 @@ from datetime import datetime
 
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.discover import discover
-from embedding_assets.batches.pending import PendingWork, pending_cells
+from embedding_assets.batches.pending import pending_cells
+from embedding_assets.batches.pending_work import PendingWork
 from embedding_assets.batches.position import Budget, Cell, Position
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.pipeline.kinds import catalog_as_held

@@ -12,7 +12,8 @@ import pytest
 from embedding_assets.batches import client, pending, results
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import BatchPage, EmbeddingApi
-from embedding_assets.batches.pending import PendingWork, pending_cells
+from embedding_assets.batches.pending import pending_cells
+from embedding_assets.batches.pending_work import PendingWork
 from embedding_assets.batches.position import FULL_SECONDS, Budget, Position
 from embedding_assets.batches.results import poll
 from embedding_assets.batches.submit import submit

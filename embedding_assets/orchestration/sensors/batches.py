@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from embedding_assets.batches.pending import PendingWork
+from embedding_assets.batches.pending_work import PendingWork
 from embedding_assets.batches.position import Budget, Position
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ApiUnavailableError, EmbeddingAssetsError
