@@ -13,6 +13,7 @@
 {collection}/snapshot/report/{version}/...                   its numbers, pictures and page; statistics.json last
 {collection}/quarantine/{kind}/{name}/...                    what was found corrupted; report.json last
 _store.json                                                  what tells this store from others
+_store/{id}.json                                             its copy
 _alerts/{scope}/outbox/{id}.json                             what is to be told, of one set of collections
 _alerts/{scope}/channels/{channel}/{number}.claim.json       a delivery that was begun; {number}.end.json: how it ended
 """
@@ -141,6 +142,11 @@ def pointer(collection: str) -> str:
 def report(collection: str, version: str) -> str:
     """Folder of a snapshot's report."""
     return f"{collection}/snapshot/report/{version}"
+
+
+def identity_copies(store_id: str | None = None) -> str:
+    """Folder of the copy of the store's identity, or its key."""
+    return f"_store/{store_id}.json" if store_id else "_store"
 
 
 def legacy_name(folder: str) -> str:

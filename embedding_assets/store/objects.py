@@ -109,7 +109,7 @@ class ObjectStore:
             obstore.put(self._backend, key, data, mode="create", use_multipart=False)
 
     def replace(self, key: str, data: bytes) -> None:
-        """Write a small object whether or not there is one. For the pointer alone."""
+        """Write a small object whether or not there is one. For the pointer, and what is put right from its copy."""
         self._require_own(key)
         with self._named(key):
             obstore.put(self._backend, key, data, use_multipart=False)

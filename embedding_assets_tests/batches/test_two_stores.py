@@ -11,7 +11,7 @@ import pytest
 
 from embedding_assets.batches.balance import balance
 from embedding_assets.batches.discover import Discovery, discover
-from embedding_assets.batches.identity import STORE_KEY, creator_of, identity_of, known_identity
+from embedding_assets.batches.identity import STORE_KEY, creator_of, identity_of, identity_problem, known_identity
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.requests import commit_batch, read_requests
 from embedding_assets.catalog import Catalog
@@ -19,7 +19,7 @@ from embedding_assets.errors import CorruptedError
 from embedding_assets.sandbox.faults import BatchFault
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.store import layout
-from embedding_assets.store.objects import open_store
+from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets_tests.batches.conftest import DAY, World
 from embedding_assets_tests.batches.test_crashes import FailingStore, PowerLost
 
@@ -124,7 +124,7 @@ def test_requests_of_before_identities_go_on(both: tuple[World, World]) -> None:
     one, _ = both
     one.submit()
     (asked,) = read_requests(one.store, one.spec.name, DAY)
-    one.store.delete([layout.IDENTITY])
+    one.store.delete([layout.IDENTITY, layout.identity_copies(identity_of(one.store))])
     fresh = replace(one, store=open_store(one.store.url))
     assert known_identity(fresh.store) == ""
     fresh.settle()
@@ -149,6 +149,60 @@ def test_a_damaged_identity_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     store.put_new(layout.IDENTITY, b"{")
     with pytest.raises(CorruptedError, match="Restore it from a copy"):
         identity_of(store)
+
+
+def gone(store: ObjectStore) -> None:
+    store.delete([layout.IDENTITY])
+
+
+def cut_off(store: ObjectStore) -> None:
+    store.replace(layout.IDENTITY, store.get(layout.IDENTITY)[:-9])
+
+
+def of_another_store(store: ObjectStore) -> None:
+    raw = json.loads(store.get(layout.IDENTITY))
+    store.replace(layout.IDENTITY, json.dumps({**raw, "store_id": "0" * 32}).encode())
+
+
+@pytest.mark.parametrize("damage", [gone, cut_off, of_another_store])
+def test_a_damaged_identity_is_put_right_from_its_copy_and_nothing_is_paid_twice(
+    both: tuple[World, World], damage: Callable[[ObjectStore], None]
+) -> None:
+    one, two = both
+    two.submit()
+    one.submit()
+    ((request_id, batch_id),) = sent(one).items()
+    kept = known_identity(one.store)
+    # As after a crash between the creation of the batch and its record: the list alone tells that there is one.
+    one.store.delete([f"{layout.requests(one.spec.name, DAY, request_id)}/{layout.BATCH}"])
+    damage(one.store)
+    one = replace(one, store=open_store(one.store.url))
+    assert identity_problem(one.store)
+    assert look(one) == []
+    assert known_identity(one.store) == kept
+    one.submit()
+    assert sent(one) == {request_id: batch_id}
+    assert len(list(one.api.list_batches())) == 2
+    assert not identity_problem(one.store)
+    assert known_identity(open_store(one.store.url)) == kept
+
+
+def test_a_store_of_before_copies_is_given_one(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    store_id = identity_of(store)
+    store.delete([layout.identity_copies(store_id)])
+    again = open_store(store.url)
+    assert identity_of(again) == store_id
+    assert again.exists(layout.identity_copies(store_id))
+
+
+def test_of_several_copies_none_is_believed(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    identity_of(store)
+    cut_off(store)
+    store.put_new(layout.identity_copies("0" * 32), b"{}")
+    with pytest.raises(CorruptedError, match="Restore it from a copy"):
+        known_identity(open_store(store.url))
 
 
 def test_books_of_both_are_balanced_when_both_were_polled(both: tuple[World, World]) -> None:
