@@ -200,7 +200,7 @@ def _examine_opened(
             problems.extend(canary.sing(handle))
     if canary and not problems:
         problems.extend(canary.hear(folder, name, structure.indexes.get(name)))
-    elements = structure.records.get(name, 0) - structure.unindexed.get(name, 0) + structure.deleted.get(name, 0)
+    elements = structure.records.get(name, 0) - structure.unindexed.get(name, 0)
     report.unreachable = structure.unreachable.get(name, 0) / elements if elements else 0.0
     recall = report.search.recall
     many_links = int(settings["max_neighbors"]) > _EXCUSED_NEIGHBORS

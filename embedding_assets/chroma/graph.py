@@ -45,18 +45,34 @@ def graph_of(files: HnswFiles) -> Graph:
     return Graph(counts, links, files.upper_links(), files.header.entry_point)
 
 
-def reached(counts: npt.NDArray[np.integer], links: npt.NDArray[np.uint32], start: int) -> npt.NDArray[np.bool_]:
-    """Which elements can be reached over level-0 links from this one, itself included; shape (n,)."""
+def reached(
+    counts: npt.NDArray[np.integer], links: npt.NDArray[np.uint32], start: int | Elements
+) -> npt.NDArray[np.bool_]:
+    """Which elements can be reached over level-0 links from this one, or these, themselves included; shape (n,)."""
     seen = np.zeros(len(counts), dtype=bool)
     _spread(counts, links, start, seen)
     return seen
 
 
+def descended(upper: UpperLinks, entry_point: int) -> Elements:
+    """Every element in which a search's way down through the upper levels can end, whatever it searches for."""
+    ends = np.asarray([entry_point], dtype=np.int64)
+    for level in range(int(upper.levels[entry_point]), 0, -1):
+        rows = np.flatnonzero(upper.row_levels == level)
+        members = upper.elements[rows]  # in ascending order
+        links = np.searchsorted(members, np.minimum(upper.links[rows], members[-1])).astype(np.uint32)
+        ends = members[reached(upper.counts[rows], links, np.searchsorted(members, ends))]
+    return ends
+
+
 def _spread(
-    counts: npt.NDArray[np.integer], links: npt.NDArray[np.uint32], start: int, seen: npt.NDArray[np.bool_]
+    counts: npt.NDArray[np.integer],
+    links: npt.NDArray[np.uint32],
+    start: int | Elements,
+    seen: npt.NDArray[np.bool_],
 ) -> None:
     """Mark in `seen` what can be reached from an element; what was marked before is not gone through again."""
-    frontier = np.asarray([start], dtype=np.int64)
+    frontier = np.atleast_1d(np.asarray(start, dtype=np.int64))
     width = np.arange(links.shape[1])
     while len(frontier):
         seen[frontier] = True
@@ -144,13 +160,21 @@ def _append_links(graph: Graph, sources: Elements, targets: Elements) -> npt.NDA
 
 
 def mend(graph: Graph) -> int:
-    """Make every element reachable over level-0 links from the entry point; returns how many were not."""
+    """Make every element reachable over level-0 links from the entry point; returns how many were not.
+
+    None is left without links: a search that comes there would go no further.
+    """
     seen = reached(graph.counts, graph.links, graph.entry_point)
     lost = np.flatnonzero(~seen)
     for element in lost:
         if not seen[element]:
             _link_in(graph, int(element), seen)
             _spread(graph.counts, graph.links, int(element), seen)
+    for end in np.flatnonzero(graph.counts == 0) if len(graph) > 1 else ():
+        used = np.arange(graph.links.shape[1]) < graph.counts[:, None]
+        leads_here = np.flatnonzero((used & (graph.links == end)).any(axis=1))
+        if len(leads_here):  # as it does, unless all begins here
+            _append_links(graph, np.asarray([end]), leads_here[:1])
     return len(lost)
 
 

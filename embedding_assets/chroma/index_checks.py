@@ -1,8 +1,7 @@
 """What is wrong with one persisted HNSW index: its files against each other and against its pickle.
 
-Only what cannot be so in an index that ChromaDB wrote is reported. Elements that cannot be reached from the entry point
-are no damage: in a sound index with two links an element and many updates, 93 % of them were measured. They are
-counted, for they cost recall.
+Only what cannot be so in an index that ChromaDB wrote is reported. Whether searches can come to its elements is the
+question of `reach_checks`.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from embedding_assets.chroma.graph import reached
-from embedding_assets.chroma.hnsw_files import HEADER_FILE, LENGTH_FILE, LEVEL0_FILE, LINKS_FILE, HnswFiles
+from embedding_assets.chroma.hnsw_files import HEADER_FILE, LENGTH_FILE, LEVEL0_FILE, LINKS_FILE, HnswFiles, UpperLinks
 from embedding_assets.chroma.index_metadata import INDEX_METADATA_FILE, IndexMetadata
 from embedding_assets.chroma.sqlite_reader import Collection
 
@@ -22,7 +20,7 @@ _UNIT_TOLERANCE = 1e-4  # float32 rounding stays below 1e-5 at 4,096 dimensions
 _SMALLEST_NORM = 1e-15  # below it the squares underflow, and a unit vector may be none
 
 
-def check_index(files: HnswFiles, metadata: IndexMetadata, collection: Collection) -> Iterator[str]:
+def check_index(files: HnswFiles, upper: UpperLinks, metadata: IndexMetadata, collection: Collection) -> Iterator[str]:
     """Yield the reasons why the index is damaged; the metadata are those of a non-empty pickle."""
     header = files.header
     if header.m != collection.max_neighbors:
@@ -31,15 +29,7 @@ def check_index(files: HnswFiles, metadata: IndexMetadata, collection: Collectio
         yield f"{HEADER_FILE} has ef_construction {header.ef_construction}, the collection {collection.ef_construction}"
     yield from _check_labels(files, metadata, collection)
     yield from _check_vectors(files, collection.space == "cosine")
-    yield from _check_links(files)
-
-
-def reachable(files: HnswFiles) -> int:
-    """How many elements can be reached over level-0 links from the entry point; only for an index without problems."""
-    if files.header.count == 0:
-        return 0
-    # In the file the links lie a whole vector apart.
-    return int(reached(files.link_counts, np.ascontiguousarray(files.links), files.header.entry_point).sum())
+    yield from _check_links(files, upper)
 
 
 def _check_labels(files: HnswFiles, metadata: IndexMetadata, collection: Collection) -> Iterator[str]:
@@ -86,13 +76,8 @@ def _check_vectors(files: HnswFiles, cosine: bool) -> Iterator[str]:
             return
 
 
-def _check_links(files: HnswFiles) -> Iterator[str]:
+def _check_links(files: HnswFiles, upper: UpperLinks) -> Iterator[str]:
     header = files.header
-    try:
-        upper = files.upper_links()
-    except ValueError as error:
-        yield str(error)
-        return
     if header.count and (upper.levels[header.entry_point] != header.max_level or upper.levels.max() > header.max_level):
         yield f"{HEADER_FILE} and {LINKS_FILE} disagree about the entry point's level"
     for start in range(0, header.count, _ROWS):

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from embedding_assets.chroma.fingerprint import is_known
 from embedding_assets.chroma.hnsw_files import open_hnsw
-from embedding_assets.chroma.index_checks import check_index, reachable
+from embedding_assets.chroma.index_checks import check_index
 from embedding_assets.chroma.index_metadata import IndexMetadata
 from embedding_assets.chroma.migrations import are_ours, check_migrations
 from embedding_assets.chroma.plain_log import count_plain
+from embedding_assets.chroma.reach_checks import reach_of
 from embedding_assets.chroma.read import ids_of
 from embedding_assets.chroma.replay import index_of, indexed_up_to, locate_vectors
 from embedding_assets.chroma.sqlite_checks import check_file, check_log, check_records, check_tables
@@ -38,7 +39,7 @@ class Structure:
         records: the records that each collection holds, by name; only of those that could be counted.
         unindexed: how many of them have their vector in the log and not yet in the index, by name.
         deleted: deleted elements that still stand in the index, by name.
-        unreachable: elements of the index that no search can find, by name; not damage, but bad recall.
+        unreachable: live elements of the index that no search can come to, by name; a few are no damage.
         ids, indexes: what was read on the way: all ids, in order, and what the index says, by name.
     """
 
@@ -172,10 +173,13 @@ def _check_collection(
         if index is not None:
             files = open_hnsw(folder / collection.vector_segment, collection.dimension or 0)
             report.deleted[name] = int((files.deleted == 1).sum())
-            problems = [f"collection {name!r}: {problem}" for problem in check_index(files, index, collection)]
-            report.problems.extend(problems)
+            upper = files.upper_links()
+            problems = list(check_index(files, upper, index, collection))
             if not problems:
-                report.unreachable[name] = files.header.count - reachable(files)
+                reach = reach_of(files, upper)
+                report.unreachable[name] = reach.unreached
+                problems.extend(reach.problems(collection.space, collection.max_neighbors))
+            report.problems.extend(f"collection {name!r}: {problem}" for problem in problems)
         places = locate_vectors(connection, collection, index)
     except ValueError as error:
         report.with_problem(f"collection {name!r}: {error}")
