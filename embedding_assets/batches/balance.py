@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from embedding_assets.batches.answers import GRACE_SECONDS, window_end
 from embedding_assets.batches.documents import Refused
-from embedding_assets.batches.refusals import ACCOUNT_LIMITS
+from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS
 from embedding_assets.batches.requests import (
     latest_content,
     read_refused,
@@ -19,6 +19,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 _NAMED = 1_000
+_ASKED_LATER = ("unsent", "again")
 BAD_LINE = "bad_line"  # of another program's input file
 
 
@@ -69,8 +70,10 @@ class CellBalance:
         rejections: the first 1,000 of them by name.
         unaccounted: ids that are in none of the books; there must be none.
         paused_until: when the first of those of `again` that wait for a pause is asked, in seconds since 1970; 0: none.
-        waiting: why records are asked again, and when that has to wait; how many for which reason.
-        limited: how many of `again` wait until the account's quota or billing limit is lifted.
+        waiting: why records are still to be asked, or asked again, and until when that has to wait; how many for which
+            reason.
+        limited: how many of `unsent` and `again` wait until the account's quota or billing limit is lifted.
+        limit: what the API said of that limit.
     """
 
     collection: str
@@ -89,11 +92,21 @@ class CellBalance:
     limited: int = 0
     paused_until: float = 0.0
     waiting: Mapping[str, int] = field(default_factory=dict)
+    limit: str = ""
 
     @property
     def pending(self) -> int:
         """Records that are asked and not settled."""
         return self.unsent + self.in_flight + self.again
+
+    @property
+    def limited_in_words(self) -> str:
+        """The account's limit and what waits for it; empty where nothing does."""
+        if not self.limited:
+            return ""
+        if self.limited == 1:
+            return f"{self.limit}; 1 record waits, and is asked for by itself once it is lifted"
+        return f"{self.limit}; {self.limited:,} records wait, and are asked for by themselves once it is lifted"
 
     @property
     def awaited(self) -> list[str]:
@@ -144,6 +157,7 @@ def balance_of(collection: str, day: str, standing: CellStanding, refused: Itera
         *turned_away,
         *(Rejected(p.id, p.reason, p.code) for p in standing.places.values() if p.kind == "rejected"),
     ]
+    limited = [p for p in standing.places.values() if p.kind in _ASKED_LATER and p.code in ACCOUNT_LIMITS]
     return CellBalance(
         collection,
         day,
@@ -158,10 +172,15 @@ def balance_of(collection: str, day: str, standing: CellStanding, refused: Itera
         tuple(rejected[:_NAMED]),
         tuple(sorted(unaccounted)),
         tuple(_row(one) for one in standing.requests),
-        sum(p.kind == "again" and p.code in ACCOUNT_LIMITS for p in standing.places.values()),
+        len(limited),
         min((p.not_before for p in standing.places.values() if p.kind == "again" and not p.due), default=0.0),
-        dict(Counter(p.reason for p in standing.places.values() if p.kind == "again")),
+        dict(Counter(p.reason for p in standing.places.values() if p.kind in _ASKED_LATER and p.reason)),
+        next((_limit(place.reason) for place in limited), ""),
     )
+
+
+def _limit(reason: str) -> str:
+    return reason if reason.startswith(ACCOUNT_LIMIT_MET) else f"{ACCOUNT_LIMIT_MET} ({reason})"
 
 
 def _short(one: RequestStanding) -> str:

@@ -41,6 +41,8 @@ _TRANSIENT_STATUSES: Final = frozenset({401, 402, 403, 408, 409, 425, 429})
 # expired is asked for again at once; what fails a second time has time.
 _PAUSES: Final = (0.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
 
+# Stands for whatever limit of the account a server names.
+QUOTA: Final = "quota_exceeded"
 ACCOUNT_LIMIT_MET: Final = "the API account's quota or billing limit is met"
 
 

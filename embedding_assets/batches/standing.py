@@ -16,6 +16,7 @@ import pyarrow as pa
 from embedding_assets.batches.awaited import Late, Notes, read_notes
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import in_parallel, read_parquet
+from embedding_assets.batches.held import Held, read_held
 from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import LOST_CODE, Landing, all_landings
 from embedding_assets.batches.refusals import LIMITS, TOKEN_LIMIT, pause_after
@@ -78,6 +79,7 @@ class RequestStanding:
     complaint: str = ""  # why the landing's own counts are not believed
     refused: tuple[Refused, ...] = ()  # lines of another program's input file that are rejected by name
     aside: str = ""  # why it is set aside: it asked for vectors of another kind than the collection's
+    held: Held | None = None  # what kept it from being sent
 
     @property
     def token_limited(self) -> bool:
@@ -136,8 +138,10 @@ def read_standing(
                 return _with_landing(store, item, landing, ids)
             except CorruptedError:
                 continue  # the one before it may be whole; if none is, the batch is fetched again
-        batch_id = item.batch.batch_id if item.batch else ""
-        return RequestStanding(item, None, ids, awaited=notes.awaited.get(batch_id, ""), late=notes.late.get(batch_id))
+        if item.batch is None:
+            return RequestStanding(item, None, ids, held=read_held(store, item.request))
+        said, late = notes.awaited.get(item.batch.batch_id, ""), notes.late.get(item.batch.batch_id)
+        return RequestStanding(item, None, ids, awaited=said, late=late)
 
     standings = tuple(in_parallel(load, asked))
     places: dict[bytes, Place] = {}
@@ -202,7 +206,7 @@ def _count_aside(one: RequestStanding, places: dict[bytes, Place]) -> None:
 
 def _outcome(one: RequestStanding, record_id: str, ask_again: bool) -> tuple[Kind, str, str]:
     if one.asked.batch is None:
-        return "unsent", "no batch was created yet", ""
+        return ("unsent", one.held.reason, one.held.code) if one.held else ("unsent", "no batch was created yet", "")
     landing = one.landing
     if landing is None:
         return "in_flight", one.awaited or "nothing came back yet", ""

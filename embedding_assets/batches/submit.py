@@ -18,9 +18,10 @@ from embedding_assets.batches.api_errors import LimitError, QuotaError
 from embedding_assets.batches.batch_file import write_batch_file
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import Refused
+from embedding_assets.batches.held import note_held
 from embedding_assets.batches.identity import STORE_KEY, creator_of, identity_of
 from embedding_assets.batches.plan import Planned, SubmissionPlan, documents_for, plan_submission
-from embedding_assets.batches.refusals import TOKEN_LIMIT
+from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS, QUOTA, TOKEN_LIMIT
 from embedding_assets.batches.requests import (
     Request,
     SentBatch,
@@ -144,10 +145,12 @@ def execute_submission(
     rows: list[SentRow] = []
     if plan.unfinished or plan.again or plan.new:
         store.check_writable(layout.requests(spec.name))
-        held = _probe(api, spec)
+        met = _probe(api, spec)
         with ScratchFolder("submit", folder) as scratch:
-            sender = _Sender(api, store, spec, scratch, _since(plan.unfinished), identity_of(store), held)
-            if not held and plan.token_limited and (active := sender.active()):
+            sender = _Sender(api, store, spec, scratch, _since(plan.unfinished), identity_of(store))
+            if met is not None:
+                sender.hold(met)
+            if not met and plan.token_limited and (active := sender.active()):
                 sender.held = f"the limit of enqueued tokens was met and {active} batches are unfinished"
             rows = [sender.finish(request) for request in plan.unfinished]
             rows += [sender.submit(planned, plan.day) for planned in (*plan.again, *plan.new)]
@@ -157,20 +160,20 @@ def execute_submission(
     return Submission(spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note, plan.passed_over)
 
 
-def _probe(api: EmbeddingApi, spec: CollectionSpec) -> str:
-    """Ask for one vector before anything is paid; returns why nothing may be created now, if a quota is used up.
+def _probe(api: EmbeddingApi, spec: CollectionSpec) -> QuotaError | None:
+    """Ask for one vector before anything is paid; returns the account's limit that is met, if one is.
 
     Raises:
         ApiError: model or dimension are not as declared, or the server has no such route.
         ApiUnavailableError: it did not answer.
     """
     if not spec.probe:
-        return ""
+        return None
     text = "Does this model give the dimension that is declared?"
     try:
         api.embed([text], spec.model, spec.dimensions, spec.answers_as)
     except QuotaError as error:
-        return str(error)
+        return error
     except ApiMissingError as error:
         if spec.model in error.reason:
             raise
@@ -179,7 +182,7 @@ def _probe(api: EmbeddingApi, spec: CollectionSpec) -> str:
             f"is asked for one text before batches are submitted, and is not there ({error.reason})",
             "Check OPENAI_BASE_URL; where the server embeds in batches only, declare `probe: false` in the collection.",
         ) from None
-    return ""
+    return None
 
 
 def _since(unfinished: Iterable[Request]) -> float:
@@ -197,8 +200,20 @@ class _Sender:
     since: float  # no batch that matters was created before that
     store_id: str
     held: str = ""  # why nothing more is created in this run
+    quota: str = ""  # the account's limit, where that is why: then all is written down that waits for it
     last: ApiBatch | None = None
     _listed: dict[str, list[ApiBatch]] | None = field(default=None, repr=False)
+
+    def hold(self, error: LimitError) -> None:
+        """Create nothing more in this run."""
+        self.held = str(error)
+        if isinstance(error, QuotaError):
+            self.quota = error.reason
+
+    def _deferred(self, request: Request) -> SentRow:
+        if self.quota:
+            note_held(self.store, request, self.quota, QUOTA)
+        return SentRow(request.request_id, request.attempt, request.count, "deferred", reason=self.held)
 
     def listed(self, afresh: bool = False) -> dict[str, list[ApiBatch]]:
         """This collection's batches by request id, from the API's list, without those of other deployments."""
@@ -226,7 +241,7 @@ class _Sender:
 
     def submit(self, planned: Planned, day: str) -> SentRow:
         """Write the intent, then create the batch for it."""
-        if self.held:
+        if self.held and not self.quota:
             return SentRow(planned.request_id, planned.attempt, planned.count, "deferred", reason=self.held)
         request_folder = layout.requests(self.spec.name, day, planned.request_id)
         documents, ids = write_files(self.store, request_folder, planned.documents, self.folder)
@@ -257,8 +272,6 @@ class _Sender:
         found = self._adopt(request)
         if found is not None:
             return found
-        if self.held:
-            return replace(row, action="deferred", reason=self.held)
         return self._create(request)
 
     def _adopt(self, request: Request, afresh: bool = False) -> SentRow | None:
@@ -274,22 +287,22 @@ class _Sender:
         return self._commit(request, kept, "adopted", [b for b in batches if b is not kept])
 
     def _create(self, request: Request) -> SentRow:
-        row = SentRow(request.request_id, request.attempt, request.count, "deferred")
+        row = SentRow(request.request_id, request.attempt, request.count, "known")
         if self._limit_met():
-            return replace(row, reason=self.held)
+            return self._deferred(request)
         documents = asked_documents(self.store, request, self.folder)
         path = write_batch_file(self.spec, documents, self.folder / f"{request.request_id}.jsonl")
         try:
             file_id = self.api.upload(path)
         except LimitError as error:
-            self.held = str(error)
-            return replace(row, reason=self.held)
+            self.hold(error)
+            return self._deferred(request)
         finally:
             path.unlink()
             documents.unlink()
         known = batch_for(self.store, request)
         if known is not None:
-            return replace(row, action="known", batch_id=known.batch_id)
+            return replace(row, batch_id=known.batch_id)
         metadata = {
             COLLECTION_KEY: request.collection,
             DAY_KEY: request.day,
@@ -301,8 +314,8 @@ class _Sender:
             try:
                 self.last = self.api.create_batch(file_id, metadata)
             except LimitError as error:
-                self.held = str(error)
-                return replace(row, reason=self.held)
+                self.hold(error)
+                return self._deferred(request)
             except ApiUnavailableError:
                 # The answer may have been lost on the way back, and the batch be there.
                 found = self._adopt(request, afresh=True)
@@ -322,6 +335,8 @@ class _Sender:
         if self.last is not None and not self.held and (limit := self.api.retrieve(self.last.id).limit):
             what = "the limit of enqueued tokens" if limit == TOKEN_LIMIT else f"a limit of the account ({limit})"
             self.held = f"batch {self.last.id} met {what}; it is asked again later"
+            if limit in ACCOUNT_LIMITS:
+                self.quota = f"{ACCOUNT_LIMIT_MET} (batch {self.last.id}: {limit})"
         return bool(self.held)
 
     def _commit(self, request: Request, batch: ApiBatch, action: Action, others: list[ApiBatch]) -> SentRow:

@@ -54,6 +54,10 @@ def status_table(rows: Sequence[CollectionStatus]) -> Table:
         ("  size", [size_in_words(row.bytes) for row in rows]),
         ("  age", [age_in_words(row.age_seconds) for row in rows]),
     ]
+    if any(row.waiting_for_quota for row in rows):
+        facts.insert(
+            4, ("  [bold red]wait for the API account's quota[/]", [f"{row.waiting_for_quota:,}" for row in rows])
+        )
     if any(row.unaccounted for row in rows):
         facts.insert(4, ("[bold red]unaccounted[/]", [f"{row.unaccounted:,}" for row in rows]))
     if any(row.damaged for row in rows):

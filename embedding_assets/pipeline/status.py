@@ -34,6 +34,7 @@ class CollectionStatus:
         age_seconds: since it was committed.
         bytes: its files together.
         damaged: what is wrong with the current version, where an older one is shown in its place.
+        waiting_for_quota: how many of the pending ones wait until the API account's quota or billing limit is lifted.
         declaration: what is wrong with the declaration, and what to type; empty where it fits.
         set_aside: the deltas and batches of another kind than the collection's, by name; they count in no other field,
             and their records are pending or accepted by other batches.
@@ -57,6 +58,7 @@ class CollectionStatus:
     declaration: str = ""
     set_aside: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    waiting_for_quota: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -107,4 +109,5 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
             *(f"batch {one}" for cell in books for one in cell.aside),
         ),
         late=tuple(f"batch {one}" for cell in books for one in cell.late),
+        waiting_for_quota=sum(cell.limited for cell in books),
     )

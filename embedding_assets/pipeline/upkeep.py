@@ -119,6 +119,8 @@ def check_collection(
         if not books.balanced:
             reason = f"{len(books.unaccounted)} records are unaccounted for: {', '.join(books.unaccounted[:5])}"
             rows.append({"kind": "books", "name": day, "verdict": "corrupted", "reason": reason})
+        if books.limited:
+            rows.append({"kind": "limit", "name": day, "state": books.limited_in_words})
         rows += [
             {"kind": "batch", "name": row.batch_id or row.request_id, "day": day, "state": row.reason}
             for row in books.batches

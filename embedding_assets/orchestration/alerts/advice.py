@@ -24,8 +24,10 @@ _CHECKS: dict[tuple[str, Severity], Advice] = {
         "If it stays, compare `batches` on the check's page with the API's list; materialize the cell's results.",
     ),
     ("results_are_complete", "WARN"): Advice(
-        "Nothing: these records were asked for as often as `attempts` allows, or can never be embedded.",
-        "Read `rejections` on the check's page and correct the documents; corrected ones are asked for again.",
+        "What waits for a limit of the account or for a late batch goes on by itself. Rejected records do not: they "
+        "were asked for as often as `attempts` allows, or can never be embedded.",
+        "A limit of the account: see its plan and billing. Rejected records: read `rejections` on the check's page and "
+        "correct the documents; corrected ones are asked for again.",
     ),
     ("deltas_are_whole", "ERROR"): Advice(
         "The corrupted delta is moved to the quarantine, its batches are polled afresh, and a new delta is built.",

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import dagster as dg
 
 from embedding_assets.batches.balance import CellBalance, balance
-from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET
 from embedding_assets.batches.standing import asked_after
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.checks.judgements import check_result
@@ -33,8 +32,8 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
                 asset=asset,
                 blocking=True,
                 partitions_def=cells,
-                description="requested = accepted + rejected + pending, id by id. Rejected records and "
-                "batches that are late are a warning, by name.",
+                description="requested = accepted + rejected + pending, id by id. Rejected records, "
+                "batches that are late, and a limit of the API account are a warning, by name.",
             ),
             dg.AssetCheckSpec(
                 REJECTS,
@@ -127,5 +126,5 @@ def _books_in_words(books: CellBalance) -> str:
     if books.paused_until:
         said.append(f"some are {asked_after(books.paused_until)}")
     if books.limited:
-        said.append(f"{ACCOUNT_LIMIT_MET}: {books.limited} of them are asked again by themselves once it is lifted")
+        said.append(books.limited_in_words)
     return "; ".join([*said, *books.awaited[:3]])
