@@ -160,7 +160,7 @@ def read_unclaimed(store: ObjectStore, catalog: Catalog) -> list[Found]:
         StoreError: the store did not answer, or refuses.
     """
     since = layout.day_of(layout.now().timestamp() - catalog.foreign_days * 86_400)
-    keys = [item.key for item in store.walk(_mark_folder(catalog))]
+    keys = [item.key for item in store.walk(mark_folder(catalog))]
     found = in_parallel(lambda key: decode(Found, key, store.get(key)), keys)
     return sorted((one for one in found if one.day >= since), key=lambda one: (one.day, one.batch_id))
 
@@ -179,7 +179,7 @@ def undiscovered(
         for b in listed
         if _worth_a_look(b) and layout.day_of(b.created_at) > since and foreign_request_id(b.id) not in recorded
     }
-    marked = _known_marks(store, _mark_folder(catalog))
+    marked = _known_marks(store, mark_folder(catalog))
     if not new.keys() <= marked:
         marked |= _marks(store, catalog)
     return sorted((b for part, b in new.items() if part not in marked), key=lambda b: b.id)
@@ -206,7 +206,7 @@ class _Finder:
     def __init__(self, api: EmbeddingApi, store: ObjectStore, catalog: Catalog) -> None:
         self._api, self._store, self._catalog = api, store, catalog
         self._patterns = {s.name: compile_pattern(s.custom_id) for s in catalog if s.custom_id is not None}
-        self._mark_folder = _mark_folder(catalog)
+        self._mark_folder = mark_folder(catalog)
 
     def known(self, first_day: str | None) -> set[str]:
         """Ids of the requests that have a record, from this day on; by listing alone."""
@@ -307,14 +307,15 @@ class _Finder:
         return Found(batch.id, day, collection, documents.num_rows, len(share.refused))
 
 
-def _mark_folder(catalog: Catalog) -> str:
+def mark_folder(catalog: Catalog) -> str:
+    """Folder of the marks of batches that nobody claims, under the collections as declared now."""
     declared = [[s.name, s.model, s.dimensions, s.custom_id] for s in catalog]
     return f"{UNCLAIMED}/{hashlib.blake2b(orjson.dumps(declared), digest_size=8).hexdigest()}"
 
 
 def _marks(store: ObjectStore, catalog: Catalog) -> set[str]:
     """Names of the batches that nobody claims, under the collections as declared now."""
-    return {i.key.rsplit("/", 1)[-1].removesuffix(".json") for i in store.walk(_mark_folder(catalog))}
+    return {i.key.rsplit("/", 1)[-1].removesuffix(".json") for i in store.walk(mark_folder(catalog))}
 
 
 def _day_before(day: str) -> str:

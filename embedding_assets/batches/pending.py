@@ -5,6 +5,7 @@ A look that runs out of its budget stops, and the next one goes on where it stop
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -291,6 +292,12 @@ class _Look:
             self.names,
             position,
             self.trouble,
+            Counter(
+                name
+                for b in self.others
+                if creator_of(b, self.store_id) == "own"
+                and (name := b.metadata.get(COLLECTION_KEY, "")) not in self.catalog.collections
+            ),
         )
 
     def _again(self, names: CellNames, counts: dict[str, tuple[str, int, float]]) -> tuple[int, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.cell_names import CellNames
@@ -49,6 +49,7 @@ class PendingWork:
         names: the cells that were looked at.
         position: where the next look goes on.
         trouble: why the API's list was not read on, where it was not.
+        undeclared: how many batches of this store the list showed of each collection that is not declared.
     """
 
     cells: tuple[PendingCell, ...]
@@ -58,6 +59,7 @@ class PendingWork:
     names: Mapping[Cell, CellNames]
     position: Position
     trouble: ApiUnavailableError | None = None
+    undeclared: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def undiscovered(self) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from embedding_assets.batches.discover import read_unclaimed
 from embedding_assets.cli.options import Env, Json, deployment
 from embedding_assets.cli.words import age_in_words, size_in_words
+from embedding_assets.pipeline.left_alone import left_alone
 from embedding_assets.pipeline.status import CollectionStatus, collection_status
 
 
@@ -26,15 +26,18 @@ def register(app: typer.Typer) -> None:
         """
         with deployment(environment) as found:
             rows = [collection_status(found.store, spec) for spec in found.catalog]
-            unclaimed = [] if as_json else read_unclaimed(found.store, found.catalog)
+            left = left_alone(found.store, found.catalog)
         if as_json:
-            typer.echo(orjson.dumps([row.to_json() for row in rows], option=orjson.OPT_INDENT_2).decode())
+            said = [row.to_json() for row in rows]
+            if left:  # beside the collections, since it is no declared one's
+                said.append({"collection": "", "left_alone": [one.to_json() for one in left]})
+            typer.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
         else:
             console = Console()
             console.print(status_table(rows))
-            for one in unclaimed:
-                said = f"batch {one.batch_id} of another program ({one.day}) belongs to no collection: {one.reason}"
-                console.print(said, markup=False, highlight=False, soft_wrap=True)
+            for one in left:
+                said_of = f"{one.kind} {one.name}: {one.reason}"
+                console.print(said_of, markup=False, highlight=False, soft_wrap=True)
 
 
 def status_table(rows: Sequence[CollectionStatus]) -> Table:

@@ -17,6 +17,7 @@ from embedding_assets.cli.shown import show
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.pipeline import operations, upkeep
 from embedding_assets.pipeline.findings import Findings, Planned
+from embedding_assets.pipeline.left_alone import check_store
 from embedding_assets.pipeline.named import Named, NamedKind, require_named
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import Settings
@@ -30,6 +31,7 @@ EXIT_CODES = (
     "4 something could not be read, or is not as declared, and nothing is corrupted; 75 not now: try again."
 )
 RUN_ID = "by hand"
+ALL = ("all", "both")
 
 CollectionOption = Annotated[
     str, typer.Option("--collection", help="A declared collection, or `all` (`both` means the same).")
@@ -256,7 +258,10 @@ def _register_whole(app: typer.Typer) -> None:
     ) -> None:
         """Verify everything: deltas, snapshots, the books of every day. Changes nothing."""
         depth = _level(level)
-        _look(environment, collection, as_json, lambda s, spec, tmp: upkeep.check_collection(s, spec, depth, tmp))
+        _look(
+            environment, collection, as_json, lambda s, spec, tmp: upkeep.check_collection(s, spec, depth, tmp),
+            whole=check_store if collection in ALL else None,
+        )  # fmt: skip
 
     @app.command(epilog=EXIT_CODES)
     def repair(
@@ -308,14 +313,23 @@ def _collections(environment: str | None, collection: str) -> Iterator[tuple[Dep
 
 def chosen(catalog: Catalog, collection: str) -> list[CollectionSpec]:
     """The collections that an option names."""
-    return list(catalog) if collection in ("all", "both") else [catalog.get(collection)]
+    return list(catalog) if collection in ALL else [catalog.get(collection)]
 
 
-def _look(environment: str | None, collection: str, as_json: bool, look: Look, named: Named | None = None) -> None:
+def _look(
+    environment: str | None,
+    collection: str,
+    as_json: bool,
+    look: Look,
+    named: Named | None = None,
+    whole: Callable[[ObjectStore, Catalog], Findings | None] | None = None,
+) -> None:
     with _collections(environment, collection) as (place, specs, scratch):
         if named:
             require_named(place.store, specs, named)
         found = [look(place.store, spec, scratch) for spec in specs]
+        if whole and (beside := whole(place.store, place.catalog)):
+            found.append(beside)
     show(found, as_json)
     if any(one.count("corrupted") for one in found):
         raise typer.Exit(CORRUPTED)
@@ -380,5 +394,5 @@ def _time(text: str | None) -> datetime:
 
 
 def _require_one(collection: str) -> None:
-    if collection in ("all", "both"):
+    if collection in ALL:
         raise ConfigurationError("--collection", "is needed here", "Name the collection, such as --collection lines.")

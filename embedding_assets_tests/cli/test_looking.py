@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+from pathlib import Path
+
 import pytest
 
+from embedding_assets.batches.discover import Found, mark_folder
+from embedding_assets.batches.files import encode
+from embedding_assets.batches.identity import identity_of
+from embedding_assets.catalog import load_catalog
 from embedding_assets.store import layout
 from embedding_assets.vectorstore import verify
 from embedding_assets_tests.cells import contents
@@ -21,6 +28,43 @@ def test_status_says_where_every_collection_stands(run: Terminal) -> None:
     assert table.code == 0
     for word in ("requested", "snapshot", str(lines["version"]), "25"):
         assert word in table.out
+
+
+def test_what_is_left_alone_is_in_status_and_check_with_its_reason(run: Terminal) -> None:
+    store, name, day = run.office.store, run.office.name, run.office.lines.day
+    path = Path(run.office.environment()["EMBEDDING_ASSETS_COLLECTIONS"])
+    assert "left alone" not in run("check").out
+    path.write_text(f"start: {date.fromisoformat(day) + timedelta(days=1)}\n{path.read_text()}")
+    catalog = load_catalog(path)
+    mark = Found("batch_x", day, None, reason="none of its 2 requests can be taken; the first: 'x'")
+    key = f"{mark_folder(catalog)}/batch_x.json"
+    store.put_new(key, encode(mark, key))
+    asked = layout.requests("gone", "2026-01-02", "0" * 32)
+    for file in (layout.REQUEST, layout.BATCH):
+        store.put_new(f"{asked}/{file}", b"{}")
+    store.delete([item.key for item in store.walk(layout.results(name, day))])
+    *_, beside = run("status", "--json").json
+    left = {one["kind"]: one for one in beside["left_alone"]}
+    assert {kind: one["name"] for kind, one in left.items()} == {"batch": "batch_x", "collection": "gone", "day": day}
+    assert "belongs to no collection: none of its 2 requests can be taken; the first: 'x'" in left["batch"]["reason"]
+    assert "1 batch of gone, which is not declared, is left alone" in left["collection"]["reason"]
+    assert f"of {name} are left alone, as the day is before `start`" in left["day"]["reason"]
+    said = run("status").out
+    assert all(one["reason"] in said for one in left.values())
+    checked = run("check", "--json").json[-1]
+    assert {row["name"] for row in checked["rows"]} == {"batch_x", "gone", day}
+    assert checked["summary"] == "3 left alone, 0 corrupted"
+
+
+def test_a_damaged_identity_is_said_by_check_and_stops_nothing(run: Terminal) -> None:
+    identity_of(run.office.store)
+    run.office.store.replace(layout.IDENTITY, b"{")
+    said = run("check", "--json")
+    assert (said.code, [row["name"] for row in said.rows if row.get("verdict") == "corrupted"]) == (
+        3,
+        [layout.IDENTITY],
+    )
+    assert run("status").code == 0
 
 
 def test_query_finds_what_was_embedded(run: Terminal) -> None:

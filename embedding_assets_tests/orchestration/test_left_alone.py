@@ -73,6 +73,14 @@ def test_a_collection_that_is_renamed_or_added_while_batches_are_open(fresh: Dep
     assert asked == ({fresh.cell_partition} if sensor == "finished_batches" else set())
 
 
+def test_a_tick_names_the_batches_of_a_collection_that_is_not_declared(fresh: Deployment) -> None:
+    finished(fresh)
+    tick = redeclared(fresh, collections=beside(fresh)).tick_once("finished_batches", None)
+    assert not tick.requests
+    name = fresh.cell.spec.name
+    assert f"2 batches of {name}, which is not declared, are left alone" in (tick.reason or "")
+
+
 def test_the_daily_requests_wait_for_a_start_that_is_to_come(fresh: Deployment) -> None:
     tomorrow = layout.now().date() + timedelta(days=1)
     later = redeclared(fresh, start=tomorrow, collections={fresh.cell.spec.name: fresh.cell.spec})

@@ -1,7 +1,7 @@
 """The sensor that asks for the cells in which batches have finished."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -58,12 +58,14 @@ def build_finished_batches(
         if work.trouble is not None:
             context.log.warning(str(work.trouble))
             position = position.after_waiting(work.trouble.retry_after or 0.0)
-        alone = _left_alone(catalog, cells)
+        alone = _left_alone(catalog, cells, work.undeclared)
         if alone:
             context.log.warning(alone)
         cells = [cell for cell in cells if is_cell(catalog, cell.collection, cell.day)]
         if not cells:
-            return dg.SensorResult(skip_reason=alone or _nothing(work), cursor=position.to_text())
+            return dg.SensorResult(
+                skip_reason="; ".join(filter(None, [alone, _nothing(work)])), cursor=position.to_text()
+            )
         asked = [
             request_run(
                 context.instance,
@@ -86,8 +88,8 @@ def build_finished_batches(
     return finished_batches
 
 
-def _left_alone(catalog: Catalog, cells: Sequence[CellToRun]) -> str:
-    """Which cells the configuration no longer names, so that Dagster has no partition for them."""
+def _left_alone(catalog: Catalog, cells: Sequence[CellToRun], undeclared: Mapping[str, int]) -> str:
+    """Which cells the configuration no longer names, so that Dagster has no partition for them; and which batches."""
     days: dict[str, list[str]] = {}
     for cell in cells:
         if not is_cell(catalog, cell.collection, cell.day):
@@ -101,6 +103,9 @@ def _left_alone(catalog: Catalog, cells: Sequence[CellToRun]) -> str:
             else "belongs to a collection that is not declared"
         )
         said.append(f"{collection}: {many} with work is left alone, as it {why}; declare it again to go on with it")
+    for collection, count in sorted(undeclared.items()):
+        many, are = ("1 batch", "is") if count == 1 else (f"{count} batches", "are")
+        said.append(f"{many} of {collection}, which is not declared, {are} left alone; declare it again to go on")
     return "; ".join(said)
 
 
