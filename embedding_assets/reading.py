@@ -16,7 +16,7 @@ from embedding_assets.errors import ConfigurationError, ObjectMissingError
 from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, shard_of, slices
 from embedding_assets.settings import Settings, load_settings
 from embedding_assets.store.objects import ObjectStore, open_store
-from embedding_assets.vectorstore.cache import fetch_current
+from embedding_assets.vectorstore.cache import fetch_current, warn_of_fallback
 from embedding_assets.vectorstore.transfer import at_once
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Collection:
         self._embed = embed
         self._shards: list[_Shard] = []
         self._count = 1
+        # Why an older snapshot than the current one is read; empty where it is the current one.
+        self.fallback = ""
         self.spec: CollectionSpec
         if not isinstance(spec, str):
             self.spec = spec
@@ -257,7 +259,10 @@ class Collection:
     def _open(self) -> None:
         from embedding_assets.chroma import api
 
-        fetched = fetch_current(self._store, self.name, self._settings.cache_folder)
+        told: list[str] = []
+        fetched = fetch_current(self._store, self.name, self._settings.cache_folder, told.append)
+        for said in told:
+            warn_of_fallback(said)
         if fetched is None:
             raise ObjectMissingError(
                 f"collection {self.name}", "has no snapshot yet", "Materialize `snapshots` for it first."
@@ -267,6 +272,7 @@ class Collection:
             self.spec.require_kind(manifest.vectors, f"its snapshot {manifest.id} holds")
         else:
             self.spec = CollectionSpec.model_construct(name=self.name).of_kind(manifest.vectors)
+        self.fallback = "; ".join(told)
         if self._shards and manifest.id == self.version:
             return
         self.close()

@@ -12,6 +12,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.kinds import as_held, mismatch
+from embedding_assets.pipeline.log_walk import walk_log
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import history, load_snapshot, log_end
@@ -114,6 +115,8 @@ def check_collection(
     for key in what:
         its_turn = turns and zlib.crc32(key.encode()) % turns == turn % turns
         rows.append(_verdict_row(verify(store, key, spec, level="full" if its_turn else level, scratch=scratch)))
+    judged = {row["name"] for row in rows if row.get("verdict") == "corrupted"}
+    rows += [row for row in walk_log(store, spec.name) if row["name"] not in judged]
     for day in store.folders(layout.requests(spec.name)):
         books = balance(store, spec, day)
         if not books.balanced:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from embedding_assets.chroma.spec import database_files
@@ -14,7 +15,7 @@ from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.bases import bases, lost_entries
 from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.contents import download_database
 from embedding_assets.vectorstore.manifest import Manifest
@@ -37,21 +38,30 @@ class DamagedSnapshotWarning(UserWarning):
     """The current snapshot is damaged; an older one that is whole is read in its place."""
 
 
-def fetch_current(store: ObjectStore, collection: str, cache_folder: Path) -> tuple[Manifest, Path] | None:
+def warn_of_fallback(said: str) -> None:
+    """What readers are told unless they ask for something else."""
+    warnings.warn(said, DamagedSnapshotWarning, stacklevel=2)
+
+
+def fetch_current(
+    store: ObjectStore, collection: str, cache_folder: Path, told: Callable[[str], None] = warn_of_fallback
+) -> tuple[Manifest, Path] | None:
     """The newest committed snapshot that is whole and a local copy of it; None where there is none.
 
     A copy appears under its version's name by one rename, after every file's checksum was found right: whoever finds
-    a folder of that name may open it. Where the current snapshot is damaged, the newest older one that is whole takes
-    its place, with a DamagedSnapshotWarning.
+    a folder of that name may open it. Where the current snapshot is damaged, or the end of the log is, the newest
+    older one that is whole takes its place.
+
+    Args:
+        store, collection, cache_folder: whose, and where copies are.
+        told: gets the reason where an older snapshot than the current one is read.
 
     Raises:
         CorruptedError: no committed snapshot is what its manifest says.
     """
     while True:
         end = log_end(store, collection)
-        if end.head is None:
-            return None
-        damaged: list[str] = []
+        damaged = lost_entries(store, collection, end)
         for base in bases(store, collection, end):
             try:
                 if base.manifest is None:
@@ -64,11 +74,12 @@ def fetch_current(store: ObjectStore, collection: str, cache_folder: Path) -> tu
                 damaged.append(f"snapshot {base.version}: {error.reason}")
                 continue
             if damaged:
-                said = f"{collection}: {'; '.join(damaged)}; reading the older snapshot {base.version}. {_HEALING}"
-                warnings.warn(said, DamagedSnapshotWarning, stacklevel=2)
+                told(f"{collection}: {'; '.join(damaged)}; reading the older snapshot {base.version}. {_HEALING}")
             return found
         else:
-            raise CorruptedError(f"collection {collection}", "; ".join(damaged), _HEALING)
+            if damaged:
+                raise CorruptedError(f"collection {collection}", "; ".join(damaged), _HEALING)
+            return None
 
 
 class Cache:

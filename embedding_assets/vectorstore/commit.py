@@ -68,10 +68,12 @@ class LogEnd:
     Attributes:
         generation: the last one that is taken, be its entry damaged or not; 0 where there is no log.
         commit: the newest entry that can be read; None where there is none.
+        pointed: the version that the pointer names; empty where it names none of ours, or is gone.
     """
 
     generation: int
     commit: Commit | None
+    pointed: str = ""
 
     @property
     def head(self) -> Commit | None:
@@ -81,7 +83,13 @@ class LogEnd:
     @property
     def marked(self) -> bool:
         """Whether every committed delta that the current snapshot lacks has a mark."""
-        return self.head is not None and self.head.marked and self.head.generation == self.generation
+        return self.head is not None and self.head.marked and not self.lost
+
+    @property
+    def lost(self) -> bool:
+        """Whether entries after the newest readable one are lost: damaged, or the pointer names a later version."""
+        newest = self.commit.generation if self.commit else 0
+        return max(self.generation, layout.generation_of(self.pointed) or 0) > newest
 
 
 def log_end(store: ObjectStore, collection: str) -> LogEnd:
@@ -90,13 +98,14 @@ def log_end(store: ObjectStore, collection: str) -> LogEnd:
     The pointer only tells where to start looking, so that one that fell behind, names nothing or holds garbage
     changes nothing; nor does a gap in the log.
     """
-    pointed = pointed_generation(store, collection)
+    named = _pointer_text(store, collection) or ""
+    pointed = layout.generation_of(named)
     taken = _generations(store, collection, pointed) if pointed else []
     commit = _newest(store, collection, taken)
     if commit is None:
         taken = _generations(store, collection)
         commit = _newest(store, collection, taken)
-    return LogEnd(taken[-1] if taken else 0, commit)
+    return LogEnd(taken[-1] if taken else 0, commit, named if pointed else "")
 
 
 def head(store: ObjectStore, collection: str) -> Commit | None:

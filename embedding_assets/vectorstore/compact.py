@@ -21,9 +21,9 @@ from embedding_assets.errors import CommitConflictError, CorruptedError, Embeddi
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.adopt import Adoption, adopt_folders
-from embedding_assets.vectorstore.bases import bases
+from embedding_assets.vectorstore.bases import bases, lost_versions
 from embedding_assets.vectorstore.cache import Cache
-from embedding_assets.vectorstore.commit import log_end, pointer_is_behind, repair_pointer
+from embedding_assets.vectorstore.commit import log_end, pointer_is_behind, repair_pointer, try_commit
 from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.draft import Draft, ShardDone, commit_version, withdraw
@@ -34,7 +34,7 @@ from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.marks import mark, unmark
 from embedding_assets.vectorstore.quarantine import execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.shard import make_shard
-from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, verify_files
+from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, incomplete, verify_files
 from embedding_assets.vectorstore.verification import Verdict
 
 TRIES = 5  # how often a lost commit is started again
@@ -126,7 +126,7 @@ def plan_compaction(
     end = log_end(store, collection)
     manifest, problems, generation = None, [], end.generation + 1
     for base in [] if rebuild else bases(store, collection, end):
-        problem = base.problem or _incomplete(store, base.manifest)
+        problem = base.problem or incomplete(store, base.manifest)
         if problem:
             problems.append(f"snapshot {base.version}: {problem}")
             continue
@@ -155,6 +155,7 @@ def plan_compaction(
         aside,
         due=bool(missing)
         or behind
+        or end.lost
         or resharded
         or (manifest is not None and not current)
         or any(last is None or folder.modified > last for folder in legacy),
@@ -260,9 +261,14 @@ def begin(
         for one in adoptions:
             log(f"legacy data in {one.folder}: {one.action} {one.reason}".rstrip())
         plan = planned()
-    if plan.base and plan.current and not plan.missing and not plan.resharded:
+    end = log_end(store, spec.name)
+    again = plan.base is not None and end.lost and plan.base.id in lost_versions(store, spec.name, end)
+    if plan.base and (plan.current or again) and not plan.missing and not plan.resharded:
         # Read to its last byte: whoever asks for a compaction that nothing is due for wants to know, or to heal.
         problem = _damage_of(store, plan.base)
+        # Where entries of the log are lost, the version is committed again, after them.
+        if not problem and end.lost and not try_commit(store, plan.base, (), plan.generation, run_id, marked=True):
+            problem = "another writer committed meanwhile"
         if not problem:
             repair_pointer(store, spec.name)
             unmark(store, spec.name, plan.base.deltas)
@@ -382,15 +388,4 @@ def _damage_of(store: ObjectStore, manifest: Manifest) -> str:
         verify_files(store, manifest)
     except CorruptedError as error:
         return error.reason
-    return ""
-
-
-def _incomplete(store: ObjectStore, manifest: Manifest | None) -> str:
-    """What the listing alone says against a snapshot: files that are missing, or of another size."""
-    assert manifest is not None  # noqa: S101  (without one there is a problem, and nothing is asked here)
-    there = {item.key: item.size for item in store.walk(manifest.folder)}
-    for entry in manifest.files:
-        size = there.get(f"{manifest.folder}/{entry.path}")
-        if size != entry.size:
-            return f"the file {entry.path} " + ("is missing" if size is None else f"has {size} bytes")
     return ""

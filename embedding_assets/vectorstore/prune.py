@@ -164,7 +164,7 @@ def _idle_marks(store: ObjectStore, inventory: Inventory, end: LogEnd) -> list[G
 
 def _lost_races(store: ObjectStore, collection: str, inventory: Inventory, end: LogEnd) -> list[Garbage]:
     """Whole versions that no commit names. Where the log is lost or damaged at its end, they may be what is left."""
-    if end.commit is None or end.commit.generation != end.generation:
+    if end.commit is None or end.lost:
         return []
     found = []
     for version in inventory.snapshots:
@@ -178,7 +178,7 @@ def _lost_races(store: ObjectStore, collection: str, inventory: Inventory, end: 
 
 def _old_versions(store: ObjectStore, collection: str, inventory: Inventory, end: LogEnd, keep: int) -> list[Garbage]:
     """Committed versions beyond the newest ones, provided that the current one seems whole."""
-    if end.head is None or end.head.generation != end.generation:
+    if end.head is None or end.lost:
         return []
     there = {version.name: version for version in inventory.snapshots}
     try:
@@ -213,7 +213,7 @@ def _still(store: ObjectStore, plan: PrunePlan, one: Garbage) -> bool:
     if one.kind not in ("old", "lost race"):
         return True
     end = log_end(store, plan.collection)
-    if end.head is None or end.head.generation != end.generation or end.head.version == one.folder.name:
+    if end.head is None or end.lost or end.head.version == one.folder.name:
         return False
     if one.kind == "lost race":
         return not _is_committed(store, plan.collection, one.folder.name)

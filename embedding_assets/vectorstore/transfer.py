@@ -231,3 +231,15 @@ def _require_none(manifest: Manifest, problems: list[FileProblem], remedy: str =
         kind = OtherSqliteError if only_sqlite_differs(problems) else CorruptedError
         reason = "; ".join(problem.reason for problem in problems[:5])
         raise kind(f"{manifest.kind} {manifest.id} of {manifest.collection}", reason, remedy)
+
+
+def incomplete(store: ObjectStore, manifest: Manifest | None) -> str:
+    """What the listing alone says against a database: files that are missing, or of another size; empty: nothing."""
+    if manifest is None:
+        return "its manifest is gone"
+    there = {item.key: item.size for item in store.walk(manifest.folder)}
+    for entry in manifest.files:
+        size = there.get(f"{manifest.folder}/{entry.path}")
+        if size != entry.size:
+            return f"the file {entry.path} " + ("is missing" if size is None else f"has {size} bytes")
+    return ""
