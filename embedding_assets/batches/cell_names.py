@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedding_assets.batches.files import in_parallel
-from embedding_assets.batches.landing import AGAIN
+from embedding_assets.batches.landing import AGAIN, OTHER_MODELS
 from embedding_assets.batches.requests import REQUEST_ID
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -21,6 +21,7 @@ class CellNames:
         asked: ids of its requests.
         unsent: those without a batch.
         landed: the newest landing of each batch that has one, by the batch's part of the key.
+        other_models: those of these landings that are marked as naming other models, by the batch's part of the key.
         leaves_over: whether any of these landings is marked as leaving records to be asked again.
         state: a digest of all the names; nothing was asked or landed as long as it is the same.
     """
@@ -32,6 +33,7 @@ class CellNames:
     landed: Mapping[str, str]
     leaves_over: bool
     state: str
+    other_models: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sent(self) -> frozenset[str]:
@@ -59,7 +61,7 @@ def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
     for name in _folders(results, layout.MANIFEST):
         batch, _, landing = name.partition("/")
         landed[batch] = max(landing, landed.get(batch, ""))
-    marked = _folders(results, AGAIN)
+    marked, named = _folders(results, AGAIN), _folders(results, OTHER_MODELS)
     return CellNames(
         collection,
         day,
@@ -68,6 +70,7 @@ def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
         landed,
         any(f"{batch}/{landing}" in marked for batch, landing in landed.items()),
         hashlib.blake2b("\n".join([*requests, "", *results]).encode(), digest_size=8).hexdigest(),
+        {batch: landing for batch, landing in landed.items() if f"{batch}/{landing}" in named},
     )
 
 

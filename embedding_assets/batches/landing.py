@@ -4,6 +4,7 @@
 {collection}/results/{day}/{batch}/{landing_id}/accepted.parquet   their ids alone: enough to prove the balance
 {collection}/results/{day}/{batch}/{landing_id}/rejected.parquet   id, reason, code, retryable
 {collection}/results/{day}/{batch}/{landing_id}/again              only there when records are to be asked again
+{collection}/results/{day}/{batch}/{landing_id}/other-models     only there when records are of a model of another name
 {collection}/results/{day}/{batch}/{landing_id}/manifest.json      last, put-if-absent: without it there is no landing
 
 The newest landing of a batch is the one that counts.
@@ -18,11 +19,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from embedding_assets.batches.files import FORMAT, StoredFile, encode, fetch_file, in_parallel, read, store_file
+from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 AGAIN = "again"
+OTHER_MODELS = "other-models"
 LOST = "lost"  # status of a landing whose results neither the API nor the store holds any more
 LOST_CODE = "result_lost"
 
@@ -53,6 +56,7 @@ class Landing:
         problem: the API's reason where the batch failed as a whole.
         token_limited: it failed because of the limit of enqueued tokens; that uses up no attempt.
         limit: the code of the limit for which it failed, of whatever kind.
+        other_models: names of other models for which records were rejected.
         remarks: some of the stray and repeated lines, in words.
     """
 
@@ -81,6 +85,7 @@ class Landing:
     token_limited: bool = False
     remarks: tuple[str, ...] = ()
     limit: str = ""
+    other_models: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property
@@ -116,9 +121,16 @@ def commit(store: ObjectStore, landing: Landing, again: bool) -> Landing:
     """Write the manifest, last; before it the mark that some records are to be asked again."""
     if again:
         store.put_new(f"{landing.folder}/{AGAIN}", b"")
+    if landing.other_models:
+        store.put_new(f"{landing.folder}/{OTHER_MODELS}", b"")
     key = f"{landing.folder}/{layout.MANIFEST}"
     store.put_new(key, encode(landing, key))
     return landing
+
+
+def declared_since(landing: Landing, spec: CollectionSpec) -> bool:
+    """Whether records were rejected for the name of a model that is declared by now: they are to be read afresh."""
+    return any(spec.answers_as(model) for model in landing.other_models)
 
 
 def read_landing(store: ObjectStore, key: str) -> Landing:

@@ -63,6 +63,11 @@ class Landed:
         """Whether any of its records may be asked again."""
         return self.missing > 0 or any(answer.retryable for answer in self.rejected.values())
 
+    @property
+    def other_models(self) -> tuple[str, ...]:
+        """Names of models that records were rejected for, some of them where there are many."""
+        return tuple(sorted({answer.model for answer in self.rejected.values() if answer.model})[:_REMARKS])
+
     def outcome(self, status: str) -> str:
         """A digest of all that was learnt; equal for equal files in whatever order their lines are."""
         rejected = sorted((i, a.code, a.reason, a.retryable) for i, a in self.rejected.items())

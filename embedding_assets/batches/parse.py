@@ -52,6 +52,7 @@ class Answer(NamedTuple):
         retryable: whether asking again may help. Vectors that cannot be right are: within the collection's `attempts`.
         tokens: tokens that the line was charged for.
         parts: what it says of each record, where the line answers several.
+        model: which other model it names, where it is rejected for that.
     """
 
     custom_id: str | None
@@ -61,11 +62,13 @@ class Answer(NamedTuple):
     retryable: bool = False
     tokens: int = 0
     parts: tuple[Answer, ...] = ()
+    model: str = ""
 
 
 class _Bad(Exception):
-    def __init__(self, code: str, reason: str, retryable: bool = True) -> None:
+    def __init__(self, code: str, reason: str, retryable: bool = True, model: str = "") -> None:
         super().__init__(reason)
+        self.model = model
         self.code, self.reason, self.retryable = code, reason[:_LONGEST_REASON], retryable
 
     @property
@@ -121,7 +124,7 @@ class LineParser:
             tokens = _tokens(body)
             return Answer(custom_id, _vector(body, self._spec, vector), ACCEPTED, "", False, tokens)
         except _Bad as bad:
-            return Answer(custom_id, None, bad.code, bad.reason, bad.retryable, tokens)
+            return Answer(custom_id, None, bad.code, bad.reason, bad.retryable, tokens, model=bad.model)
 
     def _of_several(self, custom_id: str, raw: dict[str, Any]) -> Answer:
         """What a line says of each record that its custom_id stands for; `index` tells which vector is whose."""
@@ -146,7 +149,7 @@ class LineParser:
                 vector = _vector({**body, "data": entries.get(index, [])}, self._spec, None)
                 parts.append(Answer(record_id, vector, ACCEPTED, "", False, tokens))
             except _Bad as bad:
-                parts.append(Answer(record_id, None, *bad.said, tokens))
+                parts.append(Answer(record_id, None, *bad.said, tokens, model=bad.model))
         return Answer(None, None, ACCEPTED, parts=tuple(parts))
 
     def _cut(self, line: bytes, place: Place, numbers: Vectors | None) -> tuple[bytes, Vectors | None]:
@@ -257,6 +260,7 @@ def _vector(body: dict[str, Any], spec: CollectionSpec, cut: Vectors | None) -> 
             f"the vector is of model {model!r}, not {spec.model!r}; if they are the same, declare "
             f"`model_answers_as: [{model}]`",
             False,
+            model,
         )
     data = body.get("data")
     if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], dict):

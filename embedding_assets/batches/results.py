@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,16 @@ from embedding_assets.batches.awaited import PATIENCE_SECONDS, Awaited, is_late,
 from embedding_assets.batches.client import PAGE, ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
 from embedding_assets.batches.kinds import as_asked
-from embedding_assets.batches.landing import LOST, LOST_CODE, Landing, all_landings, commit, holds, write_files
+from embedding_assets.batches.landing import (
+    LOST,
+    LOST_CODE,
+    Landing,
+    all_landings,
+    commit,
+    declared_since,
+    holds,
+    write_files,
+)
 from embedding_assets.batches.landing_files import Landed, land_lines, requested_documents
 from embedding_assets.batches.lines import pieces_of
 from embedding_assets.batches.parse import Answer
@@ -113,7 +122,8 @@ def poll(
 
     Args:
         day: the cell's, YYYY-MM-DD.
-        skip: batch ids that need no polling, such as those with a valid delta.
+        skip: batch ids that need no polling, such as those with a valid delta. Those of which records were rejected
+            for a model's name that is declared by now are polled all the same.
         only: batch ids that are polled whatever `skip` says; if there are any, no others are.
         folder: where downloads lie for a moment; the system's folder for temporary files unless given.
 
@@ -124,13 +134,14 @@ def poll(
     """
     asked = read_requests(store, spec.name, day)
     landings = all_landings(store, spec.name, day)
+    afresh = {batch_id for batch_id, some in landings.items() if declared_since(some[0], spec)}
     wanted = [
         item.batch
         for item in asked
-        if item.batch and (item.batch.batch_id in only if only else item.batch.batch_id not in skip)
+        if item.batch and (item.batch.batch_id in only if only else item.batch.batch_id not in skip - afresh)
     ]
     with ScratchFolder("results", folder) as scratch:
-        poller = _Poller(api, store, spec, landings, frozenset(only), scratch, _listed(api, wanted))
+        poller = _Poller(api, store, spec, landings, afresh.union(only), scratch, _listed(api, wanted))
 
         ids = {batch.batch_id for batch in wanted}
 
@@ -177,7 +188,7 @@ class _Poller:
     store: ObjectStore
     spec: CollectionSpec
     landings: dict[str, list[Landing]]
-    forced: frozenset[str]
+    forced: AbstractSet[str]
     folder: Path
     listed: Mapping[str, ApiBatch]
     large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_LARGE_AT_ONCE))
@@ -196,7 +207,7 @@ class _Poller:
         try:
             batch = self.listed.get(sent.batch_id) or self.api.retrieve(sent.batch_id)
         except ApiMissingError as error:
-            if not before and patient(sent.created_at):
+            if patient(sent.created_at) and not self._any_holds(before):
                 return _row(item, "trouble", reason=str(error))
             with self._turn(item):
                 return self._without_api(item, sent, before, "the API does not know the batch")
@@ -221,11 +232,14 @@ class _Poller:
             requested = requested_documents(asked_documents(self.store, item.request, folder))
             several = read_input_notes(self.store, item.request).several
             errors: list[Path] = []
+            no_error_file = False
             if batch.error_file_id is not None:
                 path = folder / "error.jsonl"
-                with suppress(ApiMissingError):
+                try:
                     self.api.download(batch.error_file_id, path)
                     errors.append(path)
+                except ApiMissingError:
+                    no_error_file = True
 
             def land(*output: tuple[str, Iterable[bytes]]) -> Landed:
                 sources = dict([*output, *((path.stem, pieces_of(path)) for path in errors)])
@@ -237,18 +251,25 @@ class _Poller:
                 output = batch.output_file_id
                 landed = self.api.read(output, lambda pieces: land(("output", pieces))) if output else land()
             except ApiMissingError:
-                if not before and patient(batch.created_at, batch.ended_at):
+                if patient(batch.created_at, batch.ended_at) and not self._any_holds(before):
                     return self._wait(item, batch, "the API does not have the output file that it names")
                 return self._without_api(item, sent, before, "the API no longer has the batch's output")
-            short = not_come(batch, landed)
+            short = not_come(batch, landed) or (landed.missing if no_error_file else 0)
             if short and patient(batch.created_at, batch.ended_at):
                 whole = next((one for one in before if one.status != LOST and holds(self.store, one)), None)
                 if whole is None or whole.accepted < len(landed.accepted):
                     answers = f"{short} answer{'s' if short > 1 else ''}"
-                    return self._wait(item, batch, f"waiting for {answers} that the API says it has", whole)
+                    lacking = "that the API says it has"
+                    if no_error_file:
+                        lacking = "in the error file, which the API does not have"
+                    return self._wait(item, batch, f"waiting for {answers} {lacking}", whole)
             return self._compare(item, sent, batch, landed, before)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _any_holds(self, before: list[Landing]) -> bool:
+        """Whether any landing of a batch is whole; one that says that all is lost may be."""
+        return any(holds(self.store, one) for one in before)
 
     def _wait(self, item: Asked, batch: ApiBatch, what: str, landing: Landing | None = None) -> BatchRow:
         reason = f"{what}; polled again until {PATIENCE_SECONDS // 3600} hours after the batch's end"
@@ -331,6 +352,7 @@ class _Poller:
             problem=batch.reason if batch else "",
             token_limited=batch.token_limited if batch else False,
             limit=batch.limit if batch else "",
+            other_models=landed.other_models,
             remarks=tuple(landed.remarks),
         )
         return commit(self.store, landing, landed.again)

@@ -123,8 +123,7 @@ def read_standing(
     """
     asked = read_requests(store, spec.name, day) if asked is None else asked
     landings = all_landings(store, spec.name, day)
-    waiting = any(item.batch and item.batch.batch_id not in landings for item in asked)
-    notes = read_notes(store, spec.name, day) if waiting else Notes()
+    waited_for: list[Notes] = []  # read once, and only where something is waited for
 
     def load(item: Asked) -> RequestStanding:
         ids = asked_ids(store, item.request)
@@ -140,6 +139,9 @@ def read_standing(
                 continue  # the one before it may be whole; if none is, the batch is fetched again
         if item.batch is None:
             return RequestStanding(item, None, ids, held=read_held(store, item.request))
+        if not waited_for:
+            waited_for.append(read_notes(store, spec.name, day))
+        notes = waited_for[0]
         said, late = notes.awaited.get(item.batch.batch_id, ""), notes.late.get(item.batch.batch_id)
         return RequestStanding(item, None, ids, awaited=said, late=late)
 

@@ -14,7 +14,7 @@ from embedding_assets.batches.pending_work import PendingWork
 from embedding_assets.batches.position import Budget, Cell, Position
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.pipeline.kinds import catalog_as_held
-from embedding_assets.pipeline.undelivered import quarantined_cells, quarantined_state, undelivered
+from embedding_assets.pipeline.undelivered import declared_by_now, quarantined_cells, quarantined_state, undelivered
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.compact import plan_compaction
@@ -30,7 +30,7 @@ class CellToRun:
         state: changes whenever there is something else to do; equal states need no second run.
         reasons: in words.
         ask: whether something is to be asked (again), so that `embedding_requests` has work as well.
-        once: whether a run can only tell of it, so that none follows one that ended well.
+        once: whether a run that ended well has done what can be done, so that none follows it.
     """
 
     collection: str
@@ -77,7 +77,7 @@ def cells_to_run(
     reasons: dict[Cell, list[str]] = {}
     marks: dict[Cell, list[str]] = {}
     ask: set[Cell] = set()
-    late: dict[Cell, int] = {}  # how many reasons a run can only tell of
+    once: dict[Cell, int] = {}  # how many reasons are no reason for a second run
 
     def note(cell: Cell, reason: str, mark: Iterable[str]) -> None:
         reasons.setdefault(cell, []).append(reason)
@@ -96,7 +96,7 @@ def cells_to_run(
             count = len(one.late)
             said = "1 batch has" if count == 1 else f"{count} batches have"
             # By name: one run says it in its check, and that is told.
-            late[cell] = 1
+            once[cell] = 1
             note(cell, f"{said} not ended long after the end of the window", [f"late {x}" for x in sorted(one.late)])
         if one.collection in refused:
             continue
@@ -110,8 +110,13 @@ def cells_to_run(
         landings = undelivered(store, names, catalog.get(names.collection))
         if landings:
             note(cell, f"{len(landings)} landed batches are in no delta", landings)
+        named = declared_by_now(store, names, catalog.get(names.collection))
+        if named:
+            said = "1 batch" if len(named) == 1 else f"{len(named)} batches"
+            once[cell] = once.get(cell, 0) + 1  # where the API no longer has the files, nothing comes of it
+            note(cell, f"records of {said} were rejected for the name of a model that is declared by now", named)
     cells = [
-        CellToRun(*cell, _digest(marks[cell]), tuple(why), cell in ask, once=len(why) == late.get(cell))
+        CellToRun(*cell, _digest(marks[cell]), tuple(why), cell in ask, once=len(why) == once.get(cell))
         for cell, why in sorted(reasons.items())
     ]
     return cells, replace(work, position=work.position.with_open(reasons))

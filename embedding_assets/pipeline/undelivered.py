@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from embedding_assets.batches.cell_names import CellNames
 from embedding_assets.batches.kinds import fits
-from embedding_assets.batches.landing import Landing, newest_landings, read_landing
+from embedding_assets.batches.landing import Landing, declared_since, newest_landings, read_landing
 from embedding_assets.batches.position import Cell
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
@@ -49,6 +49,13 @@ def undelivered(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> l
             # That is enough to ask for a run; whether the others hold records, the run sees for itself.
             return [*found, *(landing_id for _, landing_id in rest[part.stop :])]
     return []
+
+
+def declared_by_now(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> list[str]:
+    """Ids of a cell's landings of which records were rejected for the name of a model that is declared by now."""
+    marked = sorted(names.other_models.items())
+    landings = at_once(lambda item: _landing(store, names.collection, names.day, *item), marked)
+    return [one.landing_id for one in landings if one is not None and declared_since(one, spec)]
 
 
 def quarantined_state(store: ObjectStore, catalog: Catalog) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -118,3 +119,44 @@ def test_what_the_counts_do_not_claim_is_asked_again_at_once(world: World, monke
     monkeypatch.setattr(world.api, "retrieve", lambda batch_id: replace(retrieve(batch_id), requests=(8, 6, 0)))
     world.poll()
     assert (world.balance().accepted, world.balance().again) == (6, 2)
+
+
+def test_an_error_file_that_is_not_there_yet_is_waited_for_while_records_are_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sandbox.set_fault(BatchFault(outcome="expired", finished=5))
+    world.submit()
+    world.settle()
+    with monkeypatch.context() as late:
+
+        def missing(file_id: str, path: Path) -> None:
+            raise ApiMissingError("file", "is not there", "Wait.")
+
+        late.setattr(world.api, "download", missing)
+        (row,) = world.poll().batches
+        assert row.state == "pending"
+        assert "3 answers in the error file" in row.reason
+        assert world.balance().in_flight == 8
+    world.poll()
+    assert (world.balance().accepted, world.balance().again) == (5, 3)
+
+
+@pytest.mark.parametrize("late_for", ["missing", "unknown"])
+def test_a_damaged_landing_has_the_same_patience(world: World, monkeypatch: pytest.MonkeyPatch, late_for: str) -> None:
+    landing = world.round().landings[0]
+    world.store.delete([f"{landing.folder}/{file.name}" for file in landing.files])
+    real = world.api
+    world.api = late = LateApi(world, "missing")
+    if late_for == "unknown":
+
+        def unknown(batch_id: str) -> ApiBatch:
+            raise ApiMissingError("batch", "is not there", "Wait.")
+
+        monkeypatch.setattr(late, "retrieve", unknown)
+    assert world.poll().count("lost") == 0
+    books = world.balance()
+    assert (books.in_flight, books.again) == (8, 0)
+    assert bool(books.awaited) == (late_for == "missing")
+    world.api = real
+    assert world.poll().count("landed") == 1
+    assert (world.balance().accepted, len(world.balance().batches)) == (8, 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -16,9 +16,12 @@ from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.refusals import ACCOUNT_LIMITS
 from embedding_assets.batches.submit import submit
 from embedding_assets.errors import ApiError
-from embedding_assets.sandbox.faults import BatchFault
+from embedding_assets.sandbox.faults import BatchFault, HttpFault
+from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
 from embedding_assets_tests.batches.conftest import DIMENSIONS, World
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -103,3 +106,65 @@ def test_a_server_without_the_route_is_told_and_the_probe_can_be_skipped(
     sent = world.submit(probe=False)
     assert sent.count("submitted") == 8
     assert "probe before submitting is skipped" in sent.note
+
+
+# Two answers to one batch: one is good, and one met the account's quota.
+QUOTA_IN_LINES = (
+    '{"id": "batch_req_a", "custom_id": "a", "response": {"status_code": 200, "request_id": "q", "body": {"object": '
+    '"list", "data": [{"object": "embedding", "index": 0, "embedding": VECTOR}], "model": "text-embedding-3-small", '
+    '"usage": {"prompt_tokens": 2, "total_tokens": 2}}}, "error": null}\n'
+    '{"id": "x", "custom_id": "b", "response": {"status_code": 429, "request_id": "q", "body": {"error": {"message": '
+    '"You exceeded your current quota", "type": "insufficient_quota", "param": null, "code": "insufficient_quota"}}}, '
+    '"error": null}\n'
+).replace("VECTOR", json.dumps([0.6, 0.8, *[0.0] * (DIMENSIONS - 2)]))
+
+
+class QuotaInLines(EmbeddingApi):
+    """The real service, whose first output file is the one above."""
+
+    used_up = True
+
+    def read(self, file_id: str, take: Callable[[Iterator[bytes]], T]) -> T:
+        return take(iter([QUOTA_IN_LINES.encode()])) if self.used_up else super().read(file_id, take)
+
+
+def test_what_met_the_quota_within_lines_waits_until_it_is_back_and_is_asked_once(
+    service: Sandbox, make_world: Callable[..., World]
+) -> None:
+    world = make_world(service, attempts=1, model_answers_as=["text-embedding-3-small"])
+    lines = [json.dumps({"id": name, "text": f"the text of {name}"}) for name in "ab"]
+    (world.folder / "documents.jsonl").write_text("\n".join(lines))
+    world.api = api = QuotaInLines(ApiSettings(service.api_key, service.base_url), retries=0)
+    world.round()
+    books = world.balance()
+    assert (books.accepted, books.again, books.limited, books.rejected) == (1, 1, 1, 0)
+    service.set_fault(HttpFault(method="POST", path="/v1/embeddings", status=402, times=None))
+    for _ in range(2):
+        assert [(row.count, row.action) for row in world.submit().rows] == [(1, "deferred")]
+        books = world.balance()
+        assert (books.accepted, books.pending, books.limited) == (1, 1, 1)
+        assert "1 record waits, and is asked for by itself once it is lifted" in books.limited_in_words
+    assert len(world.batches()) == 1
+    service.clear_faults()
+    api.used_up = False
+    world.round()
+    books = world.balance()
+    assert (books.accepted, books.limited, [row.requested for row in books.batches]) == (2, 0, [2, 1])
+    assert not world.submit().rows
+    assert len(world.batches()) == 2
+
+
+def test_a_limit_within_lines_that_never_ends_is_asked_for_less_and_less(
+    service: Sandbox, make_world: Callable[..., World]
+) -> None:
+    world = make_world(service, attempts=1, model_answers_as=["text-embedding-3-small"])
+    lines = [json.dumps({"id": name, "text": f"the text of {name}"}) for name in "ab"]
+    (world.folder / "documents.jsonl").write_text("\n".join(lines))
+    world.api = QuotaInLines(ApiSettings(service.api_key, service.base_url), retries=0)
+    for hours in range(42):
+        with world.later(days=hours / 24):
+            world.submit()
+            world.settle()
+            world.poll()
+            assert world.balance().limited == 1
+    assert len(world.batches()) <= 6
