@@ -64,10 +64,11 @@ def not_come(batch: ApiBatch, landed: Landed) -> int:
     request has its answer.
     """
     _, completed, failed = batch.requests
-    claimed = min(max(0, completed) + max(0, failed), len(landed.requested))
+    every = len(landed.requested) + len(landed.others)
+    claimed = min(max(0, completed) + max(0, failed), every)
     if batch.status == "completed" and not any(batch.requests):
-        claimed = len(landed.requested)
-    told = len(landed.accepted) + len(landed.rejected) + landed.stray - landed.torn
+        claimed = every
+    told = len(landed.accepted) + len(landed.rejected) + landed.elsewhere + landed.stray - landed.torn
     return min(landed.missing, max(claimed - told, landed.torn))
 
 

@@ -31,7 +31,6 @@ from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_s
 from embedding_assets.batches.identity import STORE_KEY, creator_of, known_identity
 from embedding_assets.batches.patterns import compile_pattern
 from embedding_assets.batches.requests import (
-    InputNotes,
     Request,
     SentBatch,
     commit_batch,
@@ -282,7 +281,7 @@ class _Finder:
         key = layout.requests(collection, day, request_id)
         folder.mkdir(parents=True, exist_ok=True)
         stored, ids = write_files(self._store, key, documents, folder)
-        notes = write_input_notes(self._store, key, InputNotes(tuple(share.refused), share.several))
+        notes = write_input_notes(self._store, key, share.notes)
         # Before the intent, for once: an intent without a batch would be submitted.
         commit_batch(
             self._store, key, SentBatch(batch.id, batch.created_at, batch.input_file_id, True, batch.expires_at)

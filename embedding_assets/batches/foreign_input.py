@@ -18,6 +18,7 @@ import orjson
 
 from embedding_assets.batches.documents import Refused, canonical
 from embedding_assets.batches.patterns import IdPattern
+from embedding_assets.batches.requests import InputNotes
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.records import clean_id, clean_text
 
@@ -38,12 +39,21 @@ class Share:
         several: how many inputs each custom_id has that asks for a list.
         refused: lines, or inputs of lines, that are rejected by name.
         repeated: lines that say again what an earlier line said.
+        tokens: records whose text is unknown.
+        others: custom_ids of the lines that it takes no record of.
     """
 
     rows: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     several: dict[str, int] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
     repeated: int = 0
+    tokens: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> InputNotes:
+        """What is kept of it beside its rows."""
+        return InputNotes(tuple(self.refused), self.several, tuple(self.tokens), tuple(self.others))
 
 
 @dataclass
@@ -98,6 +108,8 @@ def read_shares(
                 refused.append((line, line.refused(source, str(error), record_id)))
             else:
                 share.rows[record_id] = row
+                if text is None:
+                    share.tokens.append(record_id)
                 if line.listed:
                     share.several[line.custom_id or ""] = len(line.inputs)
     order = sorted(shares, key=lambda name: (-len(shares[name].rows), catalog.names.index(name)))
@@ -110,6 +122,9 @@ def read_shares(
         owner = line.candidates[0] if len(line.candidates) == 1 else main
         shares[owner if owner in shares else main].refused.append(one)
     shares[main].repeated = repeated
+    for name, share in shares.items():
+        own = {line.custom_id for line in lines if not line.reason and line.candidates[0] == name}
+        share.others = sorted({line.custom_id for line in lines if line.custom_id} - own - share.rows.keys())
     return shares
 
 

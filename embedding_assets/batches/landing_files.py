@@ -38,6 +38,7 @@ class Landed:
         accepted: the ids with a good vector.
         rejected: the last bad answer of every other id that has one.
         repeated, stray: counts of lines beyond those.
+        others, elsewhere: custom_ids of lines that are not this request's, and how many lines were about them.
         torn: how many files end in a line that is no JSON, as one that was cut short does; those lines are stray.
     """
 
@@ -47,6 +48,8 @@ class Landed:
     rejected: dict[str, Answer] = field(default_factory=dict)
     repeated: int = 0
     stray: int = 0
+    others: frozenset[str] = frozenset()
+    elsewhere: int = 0
     torn: int = 0
     sketches: dict[str, list[Vectors]] = field(default_factory=dict)  # of repeated good answers: some of their numbers
     tokens: int = 0
@@ -106,6 +109,7 @@ def land_lines(
     sources: Mapping[str, Iterable[bytes]],
     folder: Path,
     several: Mapping[str, int] | None = None,
+    others: Iterable[str] = (),
 ) -> Landed:
     """Read the files of a batch line by line, as they come, and write those of its landing.
 
@@ -119,10 +123,11 @@ def land_lines(
             bytes in pieces of any size.
         folder: where records.parquet, accepted.parquet and rejected.parquet are written.
         several: how many records each custom_id stands for that asked for a list: `{custom_id}#{index}`.
+        others: custom_ids of lines that are accounted for elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = LandedFiles(folder / "records.parquet", folder / "accepted.parquet", folder / "rejected.parquet")
-    landed = Landed(files, requested)
+    landed = Landed(files, requested, others=frozenset(others))
     with (
         RecordsFile(files.records, spec.dimensions) as records,
         LineReader(spec, len(requested), several) as reader,
@@ -180,6 +185,9 @@ def _take(landed: Landed, answer: Answer, source: str, number: int) -> bool:
     """Count one answer; True where its vector is the one that counts."""
     record_id = answer.custom_id
     landed.tokens += answer.tokens
+    if record_id in landed.others and record_id not in landed.requested:
+        landed.elsewhere += 1
+        return False
     if record_id is None or record_id not in landed.requested:
         landed.stray += 1
         what = answer.reason if record_id is None else f"{record_id[:_NAME_LENGTH]!r} was not asked for"

@@ -110,10 +110,14 @@ class InputNotes:
     Attributes:
         refused: its lines that are rejected by name.
         several: how many inputs each custom_id has that asks for a list; its records are `{custom_id}#{index}`.
+        tokens: records that were asked for as tokens, so that nobody knows their text.
+        others: custom_ids of the lines that are not this request's: other collections', or rejected by name.
     """
 
     refused: tuple[Refused, ...] = ()
     several: dict[str, int] = field(default_factory=dict)
+    tokens: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     format: int = FORMAT
 
 
@@ -161,9 +165,9 @@ def foreign_request_id(batch_id: str, collection: str | None = None) -> str:
 
 def write_input_notes(store: ObjectStore, folder_key: str, notes: InputNotes) -> str | None:
     """Write what is special about a foreign batch's input file; returns the object's name, None where nothing is."""
-    if not notes.refused and not notes.several:
+    if notes == InputNotes():
         return None
-    said = orjson.dumps([[asdict(one) for one in notes.refused], notes.several])
+    said = orjson.dumps([[asdict(one) for one in notes.refused], notes.several, notes.tokens, notes.others])
     name = f"input-{hashlib.sha256(said).hexdigest()[:16]}.json"
     with suppress(ObjectExistsError):  # named by its content
         store.put_new(f"{folder_key}/{name}", encode(notes, f"{folder_key}/{name}"))

@@ -230,7 +230,7 @@ class _Poller:
         folder = self.folder / item.request.request_id
         try:
             requested = requested_documents(asked_documents(self.store, item.request, folder))
-            several = read_input_notes(self.store, item.request).several
+            notes = read_input_notes(self.store, item.request)
             errors: list[Path] = []
             no_error_file = False
             if batch.error_file_id is not None:
@@ -244,7 +244,7 @@ class _Poller:
             def land(*output: tuple[str, Iterable[bytes]]) -> Landed:
                 sources = dict([*output, *((path.stem, pieces_of(path)) for path in errors)])
                 spec = as_asked(item.request, self.spec)
-                return land_lines(spec, requested, sources, folder / "landing", several)
+                return land_lines(spec, requested, sources, folder / "landing", notes.several, notes.others)
 
             try:
                 # Read as it comes: it need not lie on a disk first.

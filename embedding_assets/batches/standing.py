@@ -78,6 +78,7 @@ class RequestStanding:
     late: Late | None = None  # how the API last called its batch after it should have ended
     complaint: str = ""  # why the landing's own counts are not believed
     refused: tuple[Refused, ...] = ()  # lines of another program's input file that are rejected by name
+    tokens: frozenset[str] = frozenset()  # records that another program asked for as tokens
     aside: str = ""  # why it is set aside: it asked for vectors of another kind than the collection's
     held: Held | None = None  # what kept it from being sent
 
@@ -127,7 +128,8 @@ def read_standing(
 
     def load(item: Asked) -> RequestStanding:
         ids = asked_ids(store, item.request)
-        return replace(placed(item, ids), refused=read_input_notes(store, item.request).refused)
+        notes = read_input_notes(store, item.request)
+        return replace(placed(item, ids), refused=notes.refused, tokens=frozenset(notes.tokens))
 
     def placed(item: Asked, ids: pa.Table) -> RequestStanding:
         if not fits(item.request, spec):
@@ -231,6 +233,8 @@ def _outcome(one: RequestStanding, record_id: str, ask_again: bool) -> tuple[Kin
         return "rejected", f"another program's batch ended as {landing.status}", code
     if one.asked.request.foreign and not ask_again:
         return "rejected", f"{reason}; what another program asked is not asked again unasked", code
+    if record_id in one.tokens:
+        return "rejected", f"{reason}; its text is unknown, as another program sent tokens", code
     return "again", reason, code
 
 

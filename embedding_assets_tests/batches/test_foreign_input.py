@@ -16,10 +16,12 @@ from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.collisions import collisions
 from embedding_assets.batches.discover import discover
 from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_shares
+from embedding_assets.batches.landing import newest_landings
 from embedding_assets.batches.patterns import compile_pattern
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.results import poll
 from embedding_assets.catalog import Catalog, CollectionSpec
+from embedding_assets.expectations import Foreign as ForeignRules
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
@@ -183,6 +185,19 @@ def test_vectors_of_another_length_are_rejected_and_not_bought_again(alone: Sand
     assert all("8 dimensions, not 4" in one.reason for one in books.rejections)
 
 
+def test_tokens_are_never_asked_again_since_their_text_is_unknown(alone: Sandbox, tmp_path: Path) -> None:
+    api, store = ForgedApi(alone, [*TOKENS, line("text", "with a text")]), open_store((tmp_path / "store").as_uri())
+    spec = PLAIN.get("plain").model_copy(update={"foreign": ForeignRules(ask_again=True)})
+    catalog = Catalog(collections={"plain": spec})
+    api.batch(tmp_path, {"collection": "plain"})
+    discover(api, store, catalog)
+    api.dimensions = 8  # each answer is rejected, and may be asked again
+    poll(api, store, spec, DAY)
+    books = balance(store, spec, DAY)
+    assert (books.requested, books.rejected, books.again) == (4, 3, 1)
+    assert all("its text is unknown, as another program sent tokens" in one.reason for one in books.rejections)
+
+
 def test_a_batch_of_several_collections_is_in_the_books_of_all(alone: Sandbox, tmp_path: Path) -> None:
     lines = [line(f"LINE#{n}", f"line {n}") for n in range(10)] + [line(f"WORD#{n}", f"word {n}") for n in range(9)]
     lines += [line("WORT#9", "mistyped"), line("TWO#1", "ambiguous")]
@@ -198,6 +213,8 @@ def test_a_batch_of_several_collections_is_in_the_books_of_all(alone: Sandbox, t
         poll(api, store, PARTS.get(name), DAY)
         books = balance(store, PARTS.get(name), DAY)
         assert (books.accepted, books.rejected, books.pending) == (accepted, rejected, 0)
+        (one,) = newest_landings(store, name, DAY)
+        assert (one.stray, one.remarks) == (0, ())
     reasons = " ".join(one.reason for one in balance(store, PARTS.get("lines"), DAY).rejections)
     assert "'WORT#9': no collection's pattern fits" in reasons
     assert "'TWO#1': the patterns of both-a and both-b both fit" in reasons
