@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+_SECRET = re.compile(r"(?i)((?:signature|credential|security-token|authorization|secret)[^=:\s]*[=:]\s*)[^\s&,\"<]+")
+_PASSWORD = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s\"']+@")  # user and password within a URL, to its last @
+_PARAMETER = re.compile(r"(?i)([?&][^=\s&]*(?:key|token|pass|sig)[^=\s&]*=)[^\s&\"'<]+")
+
+
+def without_secrets(text: str) -> str:
+    """A text with what could be a key, a signature or a password replaced."""
+    return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1***", text)))
+
 
 class EmbeddingAssetsError(Exception):
     """Base of every error that this package raises on purpose.
@@ -16,6 +27,8 @@ class EmbeddingAssetsError(Exception):
     recoverable = False
 
     def __init__(self, subject: str, reason: str, remedy: str) -> None:
+        # Here, once for all: whoever writes an error need not know what a URL or a server's answer holds.
+        subject, reason, remedy = map(without_secrets, (subject, reason, remedy))
         super().__init__(subject, reason, remedy)
         self.subject, self.reason, self.remedy = subject, reason, remedy
 

@@ -117,7 +117,7 @@ def load_settings(
         cache_folder=_path("EMBEDDING_ASSETS_CACHE", merged, _user_cache(merged)),
         s3=S3Settings(
             region_name=merged.get("AWS_REGION") or merged.get("AWS_DEFAULT_REGION"),
-            endpoint_url=merged.get("AWS_ENDPOINT_URL_S3") or merged.get("AWS_ENDPOINT_URL"),
+            endpoint_url=endpoint_without_password(merged.get("AWS_ENDPOINT_URL_S3") or merged.get("AWS_ENDPOINT_URL")),
             profile_name=merged.get("AWS_PROFILE"),
             aws_access_key_id=merged.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=merged.get("AWS_SECRET_ACCESS_KEY"),
@@ -140,6 +140,17 @@ def export_environment_files(environ: MutableMapping[str, str], folder: Path | N
     name = environ.get("EMBEDDING_ASSETS_ENV") or base.get("EMBEDDING_ASSETS_ENV") or "dev"
     for key, value in {**base, **_read(folder / f".env.{name}")}.items():
         environ.setdefault(key, value)
+
+
+def endpoint_without_password(url: str | None) -> str | None:
+    """The URL of an S3 server; ConfigurationError where it holds a user or a password, which S3 has no use for."""
+    if url and "@" in url.partition("://")[2].split("/")[0]:
+        raise ConfigurationError(
+            "AWS_ENDPOINT_URL_S3",
+            "holds a user or a password",
+            "Take it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
+        )
+    return url
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:

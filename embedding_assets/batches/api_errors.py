@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import openai
 
-from embedding_assets.errors import ApiUnavailableError
+from embedding_assets.errors import ApiUnavailableError, without_secrets
 
 _KEYS = re.compile(r"\b(sk|key|sess)-[A-Za-z0-9_*-]{3,}")
 
@@ -33,7 +33,7 @@ def masked(error: Exception, key: str) -> str:
         text = body["message"]
     if key:
         text = text.replace(key, "***")
-    return _KEYS.sub(r"\1-***", " ".join(text.split()))[:300].rstrip(".")
+    return _KEYS.sub(r"\1-***", without_secrets(" ".join(text.split())))[:300].rstrip(".")
 
 
 def retry_after(error: openai.APIStatusError) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
 import openai
@@ -18,7 +21,7 @@ from embedding_assets.batches.answers import ENDPOINT, ApiBatch, batch_of, vecto
 from embedding_assets.batches.api_errors import QuotaError, TokenLimitError, masked, retry_after
 from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS, TOKEN_LIMIT, limit_in
 from embedding_assets.catalog import KNOWN_MODELS
-from embedding_assets.errors import ApiError, ApiUnavailableError, ConfigurationError
+from embedding_assets.errors import ApiError, ApiUnavailableError, ConfigurationError, without_secrets
 from embedding_assets.records import Vectors, slices
 from embedding_assets.settings import ApiSettings
 
@@ -78,9 +81,12 @@ class EmbeddingApi:
 
     def __init__(self, settings: ApiSettings, retries: int = 4, timeout: float = 120.0) -> None:
         try:
+            # The official client logs its URL: user and password go into the header that they stand for.
+            url, headers = _apart(settings.base_url or os.environ.get("OPENAI_BASE_URL"))
             self._client = openai.OpenAI(
                 api_key=settings.api_key or None,
-                base_url=settings.base_url or None,
+                base_url=url,
+                default_headers=headers,
                 max_retries=retries,
                 timeout=timeout,
             )
@@ -91,7 +97,7 @@ class EmbeddingApi:
         except Exception:  # the URL is not repeated: it may hold a password
             raise ConfigurationError("OPENAI_BASE_URL", "is no URL", "Write it as https://host/v1.") from None
         self._retries = retries
-        self.url = str(self._client.base_url)
+        self.url = without_secrets(str(self._client.base_url))
 
     def __repr__(self) -> str:
         return f"EmbeddingApi({self.url!r})"
@@ -365,6 +371,17 @@ class EmbeddingApi:
                 "The next run tries again by itself; check OPENAI_BASE_URL if it stays so.",
             )
         return error
+
+
+def _apart(base_url: str | None) -> tuple[str | None, dict[str, str] | None]:
+    """A URL without the user and the password in it, and these as the header of basic authentication."""
+    parts = urlsplit(base_url or "")
+    if "@" not in parts.netloc:
+        return base_url or None, None
+    user, _, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    said = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {said}"}
 
 
 def _ends(texts: Sequence[str]) -> Iterator[int]:

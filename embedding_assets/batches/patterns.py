@@ -2,7 +2,9 @@
 
 `IMAGE#{image_id}#RECEIPT#{receipt_id:int}` matches `IMAGE#a-b#RECEIPT#3` as a whole and gives {"image_id": "a-b",
 "receipt_id": 3}. A placeholder holds no character that its neighbouring text sets it apart with (`#` here), so that a
-pattern never matches the longer ids of another collection.
+pattern never matches the longer ids of another collection. Where such a character ends it, a placeholder is never read
+in a second way; one placeholder of a pattern may be followed by a letter or a digit that it could hold as well, and no
+more: with each further one an id of somebody else's could take as much longer to read as it has characters.
 """
 
 from __future__ import annotations
@@ -40,12 +42,14 @@ def compile_pattern(text: str) -> IdPattern:
     """Compile a pattern.
 
     Raises:
-        ConfigurationError: a placeholder is of an unknown kind or there twice, or there is none.
+        ConfigurationError: a placeholder is of an unknown kind or there twice, there is none, or what follows does not
+            say where they end.
     """
     subject = f"custom_id {text!r}"
     pieces: list[str] = []
     integers: set[str] = set()
     names: set[str] = set()
+    open_ended: list[str] = []
     end = 0
     for found in _PLACEHOLDER.finditer(text):
         name, kind = found.group(1), found.group(2)
@@ -54,15 +58,29 @@ def compile_pattern(text: str) -> IdPattern:
         if kind not in (None, "int", "str"):
             raise ConfigurationError(subject, f"has a placeholder of kind {kind!r}", "Write {name} or {name:int}.")
         names.add(name)
-        pieces.append(re.escape(text[end : found.start()]))
+        before, after = text[end : found.start()], text[found.end() : found.end() + 1]
+        if _PLACEHOLDER.match(text, found.end()):
+            raise ConfigurationError(
+                subject, f"has nothing that sets {{{name}}} apart from what follows", "Write a character between them."
+            )
+        pieces.append(re.escape(before))
         if kind == "int":
             integers.add(name)
-            pieces.append(f"(?P<{name}>{_INTEGER})")
+            piece, ends = _INTEGER, not after.isdigit()
         else:
-            apart = {c for c in (*text[end : found.start()][-1:], *text[found.end() :][:1]) if not c.isalnum()} - {"{"}
-            piece = "[^" + "".join(map(re.escape, sorted(apart))) + "]+" if apart else ".+?"
-            pieces.append(f"(?P<{name}>{piece})")
+            apart = {c for c in (before[-1:], after) if c and not c.isalnum()} - {"{"}
+            ends = not after or after in apart
+            piece = "[^" + "".join(map(re.escape, sorted(apart))) + "]+" if apart else ".+" if ends else ".+?"
+        # A group in a look-ahead that is then repeated is read once, and never again in another way.
+        pieces.append(f"(?=(?P<{name}>{piece}))(?P={name})" if ends else f"(?P<{name}>{piece})")
+        open_ended += [name] * (not ends)
         end = found.end()
+    if len(open_ended) > 1:
+        raise ConfigurationError(
+            subject,
+            "has nothing that sets " + " and ".join(f"{{{name}}}" for name in open_ended) + " apart from what follows",
+            "Write a character such as # or - after all but one of them.",
+        )
     if not names:
         raise ConfigurationError(subject, "has no placeholder", "Write what varies as {name} or {name:int}.")
     pieces.append(re.escape(text[end:]))

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from embedding_assets.alerts.channels import channels_of
@@ -16,6 +15,7 @@ from embedding_assets.alerts.delivery import send_test
 from embedding_assets.alerts.listing import failures, messages
 from embedding_assets.alerts.outbox import Outbox, scopes
 from embedding_assets.cli.options import Env, Json, deployment
+from embedding_assets.cli.terminal import Terminal, plain
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.settings import CHANNELS_VARIABLE, load_settings
 
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
             told = {"failing": wrong} if failing_only else {"failing": wrong, "messages": rows}
             typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
             return
-        console = Console()
+        console = Terminal()
         if not failing_only:
             _print(console, "messages", rows, ["at", "title", "waits for"])
         _print(console, "failing just now", wrong, ["since", "what", "severity", "found"])
@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
         channels, bad = channels_of(settings.channels, os.environ)
         if not channels and not bad:
             raise ConfigurationError(CHANNELS_VARIABLE, "is not set", "Set it to URLs; see docs/operations.md.")
-        console, failed = Console(soft_wrap=True, highlight=False, markup=False), bool(bad)
+        console, failed = Terminal(soft_wrap=True, highlight=False, markup=False), bool(bad)
         for entry in bad:
             console.print(f"{entry.label}: no channel: {entry.reason}")
         for channel in channels:
@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
             sys.exit(1)
 
 
-def _print(console: Console, title: str, rows: list[dict[str, Any]], columns: list[str]) -> None:
+def _print(console: Terminal, title: str, rows: list[dict[str, Any]], columns: list[str]) -> None:
     if not rows:
         console.print(f"{title}: none")
         return
@@ -76,5 +76,5 @@ def _print(console: Console, title: str, rows: list[dict[str, Any]], columns: li
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(row[column]).replace("[", r"\[") for column in columns))
+        table.add_row(*(plain(row[column]) for column in columns))
     console.print(table)

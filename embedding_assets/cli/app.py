@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 
+from embedding_assets.cli.terminal import Terminal, plain
 from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError, LocalDiskError
 
 EXIT_CODES = """
@@ -58,9 +58,9 @@ def _is_odd(word: str) -> bool:
 
 
 def _fail(error: EmbeddingAssetsError, code: int | None = None) -> NoReturn:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"[bold red]error:[/] {_plain(error.subject)}: {_plain(error.reason)}")
-    console.print(f"  {_plain(error.remedy)}")
+    console = Terminal(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]error:[/] {plain(error.subject)}: {plain(error.reason)}")
+    console.print(f"  {plain(error.remedy)}")
     sys.exit(code or (_TRY_AGAIN if error.recoverable else 1))
 
 
@@ -71,7 +71,3 @@ def _register() -> None:
 
     for part in (demo, query, report, status, alerts, upkeep):
         part.register(app)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from embedding_assets.cli.demo_environment import DEMO, DemoEnvironment
+from embedding_assets.cli.terminal import Terminal
 from embedding_assets.errors import ConfigurationError
 
 _END_SECONDS = 30
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         place.prepare()
         with place.service() as base_url:
             os.environ.update(place.variables(base_url))
-            console = Console(highlight=False)
+            console = Terminal(highlight=False)
             if damage:
                 run_damage(console, Path(place.variables()["EMBEDDING_ASSETS_DOCUMENTS"]))
             else:

@@ -6,14 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.catalog import CollectionSpec, load_catalog
 from embedding_assets.chroma import api as chroma_api
 from embedding_assets.cli.demo_run import DemoDagster, land_all
 from embedding_assets.cli.shown import show_findings
 from embedding_assets.cli.status import status_table
+from embedding_assets.cli.terminal import Terminal
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.orchestration.assemble import resources_of
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB
@@ -32,7 +31,7 @@ from embedding_assets.vectorstore.manifest import Manifest
 _COLLECTION = "lines"
 
 
-def run_damage(console: Console, documents: Path) -> None:
+def run_damage(console: Terminal, documents: Path) -> None:
     """Damage a delta and the current snapshot, find it, let a new batch come, and prove that every id is there."""
     settings = load_settings()
     catalog = load_catalog(settings.collections_file)

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from embedding_assets.cli.options import Env, Json, deployment
+from embedding_assets.cli.terminal import Terminal
 from embedding_assets.reading import Collection, Record
 
 
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
             rows = [{k: v for k, v in asdict(record).items() if k != "embedding"} for record in records]
             typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
         else:
-            Console().print(query_table(records))
+            Terminal().print(query_table(records))
 
 
 def _condition(where: str | None) -> dict[str, Any] | None:

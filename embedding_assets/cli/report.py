@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from embedding_assets.cli.options import Env, deployment
+from embedding_assets.cli.terminal import printable
 from embedding_assets.errors import ConfigurationError, ObjectMissingError
 from embedding_assets.pipeline.reports import current_report
 from embedding_assets.scratch import ScratchFolder
@@ -37,7 +38,7 @@ def register(app: typer.Typer) -> None:
                 spec,
                 scratch,
                 cache_folder=found.settings.cache_folder,
-                log=lambda message: typer.echo(message, err=True),
+                log=lambda message: typer.echo(printable(message), err=True),
             )
             if made is None:
                 raise ObjectMissingError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 import typer
-from rich.console import Console
 
+from embedding_assets.cli.terminal import Terminal, plain
 from embedding_assets.cli.words import size_in_words
 from embedding_assets.pipeline.findings import Findings, Row
 
@@ -16,14 +16,14 @@ def show(found: list[Findings], as_json: bool) -> None:
         rows = [{"collection": one.collection, "summary": one.summary, "rows": list(one.rows)} for one in found]
         typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     for one in found:
         show_findings(console, one)
 
 
-def show_findings(console: Console, found: Findings) -> None:
+def show_findings(console: Terminal, found: Findings) -> None:
     """Print one collection's findings for people."""
-    console.print(f"[bold]{found.collection}[/]: {_plain(found.summary or 'nothing')}")
+    console.print(f"[bold]{plain(found.collection)}[/]: {plain(found.summary or 'nothing')}")
     for row in found.rows:
         console.print(_line(row))
 
@@ -41,10 +41,6 @@ def _line(row: Row) -> str:
         for key, value in row.items()
         if key not in (*_HEADS, "kind", "name", "reason", "remedy") and value not in (None, "")
     ]
-    text = f"  [{style}]{head}[/] {_plain(row.get('kind'))} {_plain(row.get('name'))}".replace("  ", " ").rstrip()
-    text = f"  {text.strip()}" + (f"  [dim]{_plain(', '.join(facts))}[/]" if facts else "")
-    return text + "".join(f"\n      {_plain(row[key])}" for key in ("reason", "remedy") if row.get(key))
-
-
-def _plain(value: object) -> str:
-    return "" if value is None else str(value).replace("[", r"\[")
+    text = f"  [{style}]{plain(head)}[/] {plain(row.get('kind'))} {plain(row.get('name'))}".replace("  ", " ").rstrip()
+    text = f"  {text.strip()}" + (f"  [dim]{plain(', '.join(facts))}[/]" if facts else "")
+    return text + "".join(f"\n      {plain(row[key])}" for key in ("reason", "remedy") if row.get(key))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from embedding_assets.cli.options import Env, Json, deployment
+from embedding_assets.cli.terminal import Terminal
 from embedding_assets.cli.words import age_in_words, size_in_words
 from embedding_assets.pipeline.left_alone import left_alone
 from embedding_assets.pipeline.status import CollectionStatus, collection_status
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
                 said.append({"collection": "", "left_alone": [one.to_json() for one in left]})
             typer.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
         else:
-            console = Console()
+            console = Terminal()
             console.print(status_table(rows))
             for one in left:
                 said_of = f"{one.kind} {one.name}: {one.reason}"

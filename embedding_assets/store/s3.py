@@ -8,7 +8,7 @@ from typing import Any
 from obstore.store import S3Store
 
 from embedding_assets.errors import ConfigurationError
-from embedding_assets.settings import S3Settings
+from embedding_assets.settings import S3Settings, endpoint_without_password
 
 
 def s3_backend(bucket: str, prefix: str, s3: S3Settings) -> S3Store:
@@ -18,6 +18,7 @@ def s3_backend(bucket: str, prefix: str, s3: S3Settings) -> S3Store:
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
+    endpoint_without_password(s3.endpoint_url)
     try:
         session = boto3.Session(
             profile_name=s3.profile_name,
@@ -30,14 +31,14 @@ def s3_backend(bucket: str, prefix: str, s3: S3Settings) -> S3Store:
         client = session.client(
             "s3", region_name=region, endpoint_url=s3.endpoint_url, use_ssl=s3.use_ssl, config=Config()
         )
-        endpoint = str(client.meta.endpoint_url)
+        endpoint = str(endpoint_without_password(str(client.meta.endpoint_url)))  # a profile may set it, too
         if not s3.use_unsigned_session and session.get_credentials() is None:
             raise ConfigurationError(
                 f"s3://{bucket}",
                 "boto3 finds no credentials",
                 "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or an instance role.",
             )
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(
             f"s3://{bucket}", f"boto3 cannot be set up ({error})", "Check the AWS settings."
         ) from None

@@ -7,7 +7,13 @@ from typing import Any
 
 from obstore import exceptions as obstore_errors
 
-from embedding_assets.errors import ObjectMissingError, StoreDeniedError, StoreError, StoreUnavailableError
+from embedding_assets.errors import (
+    ObjectMissingError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnavailableError,
+    without_secrets,
+)
 
 
 class ObjectExistsError(StoreError):
@@ -61,15 +67,6 @@ def translate(subject: str, error: Exception) -> Exception:
             subject, f"the store did not answer as it should ({reason})", "It will be tried again by the next run."
         )
     return error
-
-
-_SECRET = re.compile(r"(?i)((?:signature|credential|security-token|authorization|secret)[^=:\s]*[=:]\s*)[^\s&,\"<]+")
-_PASSWORD = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@\"']+@")  # user and password within a URL
-
-
-def without_secrets(text: str) -> str:
-    """A text with what could be a key, a signature or a password replaced."""
-    return _PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1***", text))
 
 
 def _brief(text: str) -> str:
