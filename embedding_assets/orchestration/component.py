@@ -146,6 +146,13 @@ class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
             "stands there.",
         ),
     ] = None
+    foreign_days: Annotated[
+        int | None,
+        dg.Resolver.default(
+            description="Batches that other programs submitted longer ago, in days, are left alone: 30 unless given, "
+            "34 at most. With a file of collections it stands there.",
+        ),
+    ] = None
     store: Annotated[
         StoreAttributes | None,
         dg.Resolver(
@@ -200,7 +207,7 @@ class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
         )
 
     def _catalog(self, place: Path) -> Catalog:
-        whole = {key: value for key in ("start", "owners") if (value := getattr(self, key)) is not None}
+        whole = {key: value for key in ("start", "owners", "foreign_days") if (value := getattr(self, key)) is not None}
         if isinstance(self.collections, str):
             if whole:
                 raise ConfigurationError(

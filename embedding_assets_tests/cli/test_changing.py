@@ -99,7 +99,7 @@ def test_deleted_snapshots_leave_all_deltas_and_are_rebuilt_from_them(run: Termi
 
 
 def contents_of(office: Office, part: str) -> list[tuple[str, int, str]]:
-    return [entry for entry in contents(office.store) if entry[0].split("/")[1] == part]
+    return [entry for entry in contents(office.store) if f"/{part}/" in entry[0]]
 
 
 def test_clean_goes_by_the_time_of_the_store_and_removes_only_what_is_corrupted(run: Terminal) -> None:
