@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from embedding_assets.batches.answers import GRACE_SECONDS, window_end
 from embedding_assets.batches.documents import Refused
-from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS
+from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS, TOKEN_LIMIT
 from embedding_assets.batches.requests import (
+    Asked,
     latest_content,
     read_refused,
 )
@@ -39,6 +40,8 @@ class BatchBalance:
     Attributes:
         age: seconds since its batch was created.
         late: whether nothing has come of it long after its window; a person is told.
+        expires: when its window ends, in seconds since 1970; 0 where no batch is sent.
+        limit: the code of the limit for which it failed.
         aside: whether it is set aside: it asked for vectors of another kind than the collection's.
     """
 
@@ -55,6 +58,8 @@ class BatchBalance:
     reason: str = ""
     aside: bool = False
     late: bool = False
+    expires: int = 0
+    limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ def _row(one: RequestStanding) -> BatchBalance:
         batch.batch_id if batch else "",
         request.attempt,
         request.foreign,
-        "set aside" if one.aside else landing.status if landing else ("in flight" if batch else "unsent"),
+        "set aside" if one.aside else landing.status if landing else _waiting_in_words(one.asked),
         request.count,
         len(one.accepted),
         len(one.rejected),
@@ -205,16 +210,25 @@ def _row(one: RequestStanding) -> BatchBalance:
         one.complaint or one.aside or (landing.problem if landing else one.awaited or late),
         bool(one.aside),
         bool(late),
+        window_end(batch.created_at, batch.expires_at) if batch else 0,
+        landing.limit or (TOKEN_LIMIT if landing.token_limited else "") if landing else "",
     )
+
+
+def _waiting_in_words(asked: Asked) -> str:
+    if asked.batch is None:
+        return "unsent"
+    return "given up" if asked.given_up else "in flight"
 
 
 def _late_in_words(one: RequestStanding) -> str:
     """What there is to say of a batch that should have ended long ago; empty where it should not have."""
     batch, now = one.asked.batch, layout.now().timestamp()
-    if batch is None or one.landing is not None or one.aside or one.awaited:  # awaited: it has ended
+    if batch is None or one.landing is not None or one.aside or one.asked.given_up:
         return ""
     end = window_end(batch.created_at, batch.expires_at)
-    if not one.late and now <= end + GRACE_SECONDS:
+    # What is awaited has ended.
+    if one.awaited or (not one.late and now <= end + GRACE_SECONDS):
         return ""
     word = f"is still `{one.late.status}`" if one.late else "has not ended"
     hours = max(0, int(now) - batch.created_at) // 3600

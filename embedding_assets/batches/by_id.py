@@ -27,7 +27,7 @@ class LookedUp:
     Attributes:
         finished: batches that ended and are not landed.
         forgotten: batches that the API has not known for so long that a poll counts them as lost.
-        late: those of them that should have ended long ago.
+        late: batches that should have ended long ago, and were not given up.
         under_way: how many are not finished.
         seen: the requests that were looked at; the others are for the next look.
         trouble: why no more were looked at, where the API did not answer.
@@ -51,15 +51,15 @@ def look_up(
     """
     found, left = LookedUp(), sorted(requests)
 
-    def look(request_id: str) -> tuple[SentBatch, ApiBatch | None] | ApiUnavailableError | None:
+    def look(request_id: str) -> tuple[SentBatch, ApiBatch | None, bool] | ApiUnavailableError | None:
         key = f"{layout.requests(names.collection, names.day, request_id)}/{layout.BATCH}"
         try:
             sent = read(store, SentBatch, key)
             if sent is None or layout.part(sent.batch_id) in names.landed:
                 return None
-            return sent, api.retrieve(sent.batch_id)
+            return sent, api.retrieve(sent.batch_id), request_id in names.given_up
         except ApiMissingError:
-            return (sent, None) if sent else None
+            return (sent, None, False) if sent else None
         except ApiUnavailableError as error:
             return error
         except (ApiError, CorruptedError):
@@ -77,7 +77,7 @@ def look_up(
     return found
 
 
-def _note(found: LookedUp, sent: SentBatch, batch: ApiBatch | None) -> None:
+def _note(found: LookedUp, sent: SentBatch, batch: ApiBatch | None, given_up: bool) -> None:
     if batch is None:
         if layout.now().timestamp() - sent.created_at >= UNKNOWN_SECONDS:
             found.forgotten.append(sent.batch_id)
@@ -85,7 +85,7 @@ def _note(found: LookedUp, sent: SentBatch, batch: ApiBatch | None) -> None:
         found.finished.append(sent.batch_id)
     else:
         found.under_way += 1
-        if is_late(batch):
+        if not given_up and is_late(batch):
             found.late.append(batch.id)
 
 

@@ -22,8 +22,9 @@ class CellNames:
         unsent: those without a batch.
         landed: the newest landing of each batch that has one, by the batch's part of the key.
         other_models: those of these landings that are marked as naming other models, by the batch's part of the key.
-        leaves_over: whether any of these landings is marked as leaving records to be asked again.
+        leaves_over: whether any of these landings is marked as leaving records to be asked again, or a batch given up.
         state: a digest of all the names; nothing was asked or landed as long as it is the same.
+        given_up: requests whose batch nobody waits for any more; it is landed all the same if it ends.
     """
 
     collection: str
@@ -34,6 +35,7 @@ class CellNames:
     leaves_over: bool
     state: str
     other_models: Mapping[str, str] = field(default_factory=dict)
+    given_up: frozenset[str] = frozenset()
 
     @property
     def sent(self) -> frozenset[str]:
@@ -62,15 +64,17 @@ def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
         batch, _, landing = name.partition("/")
         landed[batch] = max(landing, landed.get(batch, ""))
     marked, named = _folders(results, AGAIN), _folders(results, OTHER_MODELS)
+    given_up = frozenset(_folders(requests, layout.GIVEN_UP))
     return CellNames(
         collection,
         day,
         frozenset(with_intent),
         tuple(sorted(with_intent - _folders(requests, layout.BATCH))),
         landed,
-        any(f"{batch}/{landing}" in marked for batch, landing in landed.items()),
+        bool(given_up) or any(f"{batch}/{landing}" in marked for batch, landing in landed.items()),
         hashlib.blake2b("\n".join([*requests, "", *results]).encode(), digest_size=8).hexdigest(),
         {batch: landing for batch, landing in landed.items() if f"{batch}/{landing}" in named},
+        given_up,
     )
 
 

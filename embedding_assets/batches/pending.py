@@ -250,7 +250,8 @@ class _Look:
                 # Of duplicates only one ever is landed.
                 if all(b.ended for b in some):
                     finished.setdefault(cell, []).extend(b.id for b in some)
-                late.setdefault(cell, []).extend(b.id for b in some if is_late(b))
+                if not requests_of(some[0], cell[0]) & names.given_up:
+                    late.setdefault(cell, []).extend(b.id for b in some if is_late(b))
         for cell, looked_up in self.by_id.items():
             finished.setdefault(cell, []).extend(looked_up.finished)
             late.setdefault(cell, []).extend(looked_up.late)

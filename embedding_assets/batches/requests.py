@@ -8,6 +8,7 @@ says which batch answers it; of two batches for one request the other is a dupli
 {collection}/requests/{day}/{request_id}/ids-{hash}.parquet         id, digest: enough to know what was asked
 {collection}/requests/{day}/{request_id}/request.json               the intent
 {collection}/requests/{day}/{request_id}/batch.json                 the batch
+{collection}/requests/{day}/{request_id}/given-up.json              that nobody waits for it any more
 {collection}/requests/{day}/refused/{id}.json                      the documents that could not be asked, by name
 """
 
@@ -96,6 +97,15 @@ class SentBatch:
 
 
 @dataclass(frozen=True)
+class GivenUp:
+    """That a person gave a batch up: its records are asked again unless it is landed first; `at` in ISO form, UTC."""
+
+    batch_id: str
+    at: str
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
 class RefusedDocuments:
     """The documents of a cell that could not be asked."""
 
@@ -123,10 +133,11 @@ class InputNotes:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request with its batch; None as long as nobody knows of one."""
+    """A request with its batch, None as long as nobody knows of one; and whether a person gave that batch up."""
 
     request: Request
     batch: SentBatch | None
+    given_up: bool = False
 
 
 def request_id_of(
@@ -217,6 +228,13 @@ def commit_batch(store: ObjectStore, request_folder: str, batch: SentBatch) -> S
     return batch
 
 
+def give_up(store: ObjectStore, request: Request, batch: SentBatch) -> None:
+    """Write down that nobody waits for a request's batch any more; nothing where that is known."""
+    key = f"{request.folder}/{layout.GIVEN_UP}"
+    with suppress(ObjectExistsError):
+        store.put_new(key, encode(GivenUp(batch.batch_id, layout.now().isoformat(timespec="seconds")), key))
+
+
 def batch_for(store: ObjectStore, request: Request) -> SentBatch | None:
     """The batch that answers a request, as the store knows just now."""
     return find(store, SentBatch, f"{request.folder}/{layout.BATCH}")
@@ -234,7 +252,8 @@ def read_requests(store: ObjectStore, collection: str, day: str) -> list[Asked]:
     def load(folder: str) -> Asked:
         request = _read_request(store, folder)
         known = f"{folder}/{layout.BATCH}" in keys
-        return Asked(request, batch_for(store, request) if known else None)
+        # The marker alone counts, so that one that cannot be read holds up nothing.
+        return Asked(request, batch_for(store, request) if known else None, f"{folder}/{layout.GIVEN_UP}" in keys)
 
     return sorted(in_parallel(load, _folders(keys)), key=lambda a: (a.request.day, a.request.made))
 

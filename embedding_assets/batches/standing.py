@@ -27,10 +27,11 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 OTHER_KIND_CODE = "other_kind"
+GIVEN_UP_CODE = "given_up"
 Kind = Literal["accepted", "rejected", "unsent", "in_flight", "again", "unaccounted"]
 
 # Nobody's fault: such a turn does not count as one of the collection's `attempts`.
-_FREE = LIMITS | {LOST_CODE, OTHER_KIND_CODE}
+_FREE = LIMITS | {LOST_CODE, OTHER_KIND_CODE, GIVEN_UP_CODE}
 # No server is to be spared here: enqueued tokens are watched by themselves, and the others were never refused.
 _AT_ONCE = frozenset({TOKEN_LIMIT, LOST_CODE, OTHER_KIND_CODE})
 
@@ -194,7 +195,8 @@ def _count_in(one: RequestStanding, places: dict[bytes, Place], ask_again: bool)
             continue
         failures = before.failures if before is not None and not anew else 0
         kind, reason, code = _outcome(one, record_id, ask_again)
-        counts = kind == "again" and code not in _FREE
+        # What a batch that was given up does not answer in the end is not counted either.
+        counts = kind == "again" and code not in _FREE and not one.asked.given_up
         due = not_before if kind == "again" and code not in _AT_ONCE else 0.0
         places[digest] = Place(record_id, kind, request_id, reason, code, failures + counts, due)
 
@@ -212,6 +214,11 @@ def _outcome(one: RequestStanding, record_id: str, ask_again: bool) -> tuple[Kin
     if one.asked.batch is None:
         return ("unsent", one.held.reason, one.held.code) if one.held else ("unsent", "no batch was created yet", "")
     landing = one.landing
+    if landing is None and one.asked.given_up:
+        reason = "its batch was given up by hand"
+        if one.asked.request.foreign and not ask_again:
+            return "rejected", f"{reason}; what another program asked is not asked again unasked", GIVEN_UP_CODE
+        return "again", reason, GIVEN_UP_CODE
     if landing is None:
         return "in_flight", one.awaited or "nothing came back yet", ""
     if record_id in one.accepted:

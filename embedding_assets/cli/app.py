@@ -67,7 +67,7 @@ def _fail(error: EmbeddingAssetsError, code: int | None = None) -> NoReturn:
 @lru_cache
 def _register() -> None:
     """Add the commands, once however often the command line is run in one process."""
-    from embedding_assets.cli import alerts, demo, query, report, status, upkeep
+    from embedding_assets.cli import alerts, batches, demo, query, report, status, upkeep
 
-    for part in (demo, query, report, status, alerts, upkeep):
+    for part in (demo, query, report, status, alerts, batches, upkeep):
         part.register(app)

@@ -55,19 +55,20 @@ def register(app: typer.Typer) -> None:
     _register_whole(app)
 
 
-def _group(app: typer.Typer, name: str, text: str) -> typer.Typer:
+def command_group(app: typer.Typer, name: str, text: str) -> typer.Typer:
+    """Add a group of commands."""
     group = typer.Typer(help=text, epilog=EXIT_CODES, no_args_is_help=True)
     app.add_typer(group, name=name)
     return group
 
 
 def _register_snapshots(app: typer.Typer) -> None:
-    group = _group(app, "snapshots", "The snapshot versions of a collection.")
+    group = command_group(app, "snapshots", "The snapshot versions of a collection.")
 
     @group.command("list", epilog=EXIT_CODES)
     def listing(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
         """The versions, which one is current, and where the pointer points."""
-        _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_snapshots(store, spec))
+        look_at(environment, collection, as_json, lambda store, spec, _: upkeep.list_snapshots(store, spec))
 
     @group.command(epilog=EXIT_CODES)
     def verify(
@@ -78,7 +79,7 @@ def _register_snapshots(app: typer.Typer) -> None:
     ) -> None:
         """Whether each version is whole. Changes nothing."""
         depth = _level(level)
-        _look(environment, collection, as_json, lambda s, spec, tmp: upkeep.verify_snapshots(s, spec, depth, tmp))
+        look_at(environment, collection, as_json, lambda s, spec, tmp: upkeep.verify_snapshots(s, spec, depth, tmp))
 
     @group.command(epilog=EXIT_CODES)
     def delete(
@@ -93,7 +94,7 @@ def _register_snapshots(app: typer.Typer) -> None:
 
         Readers find no snapshot until then.
         """
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.delete_snapshots(store, spec, timestamped=timestamped, run_id=RUN_ID),
         )  # fmt: skip
@@ -109,7 +110,7 @@ def _register_snapshots(app: typer.Typer) -> None:
     ) -> None:
         """Make an older version the current one. Name the one collection that it belongs to."""
         _require_one(collection)
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.rollback_snapshot(store, spec, version, run_id=RUN_ID),
             ("version", [version]),
@@ -124,19 +125,19 @@ def _register_snapshots(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Make the next snapshot from all deltas, starting from nothing; the current one serves until then."""
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda s, spec, tmp: operations.rebuild_snapshot(s, spec, run_id=RUN_ID, scratch=tmp),
         )  # fmt: skip
 
 
 def _register_deltas(app: typer.Typer) -> None:
-    group = _group(app, "deltas", "The deltas of a collection.")
+    group = command_group(app, "deltas", "The deltas of a collection.")
 
     @group.command("list", epilog=EXIT_CODES)
     def listing(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
         """The deltas, and folders of older systems."""
-        _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_all_deltas(store, spec))
+        look_at(environment, collection, as_json, lambda store, spec, _: upkeep.list_all_deltas(store, spec))
 
     @group.command(epilog=EXIT_CODES)
     def verify(
@@ -148,7 +149,7 @@ def _register_deltas(app: typer.Typer) -> None:
     ) -> None:
         """Whether each delta is whole. Changes nothing."""
         depth = _level(level)
-        _look(
+        look_at(
             environment,
             collection,
             as_json,
@@ -166,7 +167,7 @@ def _register_deltas(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Delete deltas. Their batches are pending again: the next run polls them and builds new ones."""
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda s, spec, tmp: operations.delete_deltas(s, spec, ids, scratch=tmp),
             ("delta", ids),
@@ -193,7 +194,7 @@ def _register_deltas(app: typer.Typer) -> None:
         What cannot be read just now is reported, never deleted.
         """
         before, depth = _time(created_before) if created_before else None, _level(level)
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda s, spec, tmp: operations.clean_deltas(
                 s, spec, before, corrupted_only=corrupted_only, level=depth, scratch=tmp
@@ -202,12 +203,12 @@ def _register_deltas(app: typer.Typer) -> None:
 
 
 def _register_quarantine(app: typer.Typer) -> None:
-    group = _group(app, "quarantine", "What was found corrupted and moved aside.")
+    group = command_group(app, "quarantine", "What was found corrupted and moved aside.")
 
     @group.command("list", epilog=EXIT_CODES)
     def listing(collection: CollectionOption = "all", environment: Env = None, as_json: Json = False) -> None:
         """What was moved aside, why, and which batches were in it."""
-        _look(environment, collection, as_json, lambda store, spec, _: upkeep.list_quarantined(store, spec))
+        look_at(environment, collection, as_json, lambda store, spec, _: upkeep.list_quarantined(store, spec))
 
     @group.command(epilog=EXIT_CODES)
     def restore(
@@ -223,7 +224,7 @@ def _register_quarantine(app: typer.Typer) -> None:
         """Move an entry back to its place. Name the one collection that it belongs to."""
         _require_one(collection)
         of_kind: NamedKind = "quarantined delta" if operations.entry_kind(kind) == "delta" else "quarantined snapshot"
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.restore(store, spec, kind, name, force=force),
             (of_kind, [name]),
@@ -241,7 +242,7 @@ def _register_quarantine(app: typer.Typer) -> None:
     ) -> None:
         """Delete entries for good. What is deleted here cannot be had back."""
         before = _time(found_before) if found_before else None
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.purge(store, spec, names or (), found_before=before),
             ("entry", names or ()),
@@ -258,7 +259,7 @@ def _register_whole(app: typer.Typer) -> None:
     ) -> None:
         """Verify everything: deltas, snapshots, the books of every day. Changes nothing."""
         depth = _level(level)
-        _look(
+        look_at(
             environment, collection, as_json, lambda s, spec, tmp: upkeep.check_collection(s, spec, depth, tmp),
             whole=check_store if collection in ALL else None,
         )  # fmt: skip
@@ -277,7 +278,7 @@ def _register_whole(app: typer.Typer) -> None:
         Nothing is deleted. The batches of a delta that is moved aside are polled again by the next run of their day.
         """
         depth = _level(level)
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda s, spec, tmp: operations.repair(s, spec, level=depth, run_id=RUN_ID, scratch=tmp),
         )  # fmt: skip
@@ -298,7 +299,7 @@ def _register_whole(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Delete what dead writers left behind, here and in the store, and old snapshot versions."""
-        _change(
+        change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.prune(store, spec, keep=keep, grace=timedelta(hours=grace_hours)),
             here=lambda settings: operations.prune_scratch(settings.cache_folder),
@@ -316,7 +317,7 @@ def chosen(catalog: Catalog, collection: str) -> list[CollectionSpec]:
     return list(catalog) if collection in ALL else [catalog.get(collection)]
 
 
-def _look(
+def look_at(
     environment: str | None,
     collection: str,
     as_json: bool,
@@ -324,6 +325,7 @@ def _look(
     named: Named | None = None,
     whole: Callable[[ObjectStore, Catalog], Findings | None] | None = None,
 ) -> None:
+    """Look at collections, show what was found, and end with the exit code that says how it stands."""
     with _collections(environment, collection) as (place, specs, scratch):
         if named:
             require_named(place.store, specs, named)
@@ -337,7 +339,7 @@ def _look(
         raise typer.Exit(UNKNOWN)
 
 
-def _change(
+def change(
     environment: str | None,
     collection: str,
     dry_run: bool,
@@ -347,6 +349,7 @@ def _change(
     named: Named | None = None,
     here: PlanHere | None = None,
 ) -> None:
+    """Show what would be done, ask, do it, and show what was done."""
     with _collections(environment, collection) as (place, specs, scratch):
         if named:
             require_named(place.store, specs, named)
@@ -383,9 +386,7 @@ def _level(text: str) -> Level:
     raise typer.BadParameter(f"{text!r} is no level: quick or full")
 
 
-def _time(text: str | None) -> datetime:
-    if text is None:
-        return datetime.now(timezone.utc)
+def _time(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:

@@ -19,6 +19,7 @@ from embedding_assets.orchestration.assets.requests import build_embedding_reque
 from embedding_assets.orchestration.assets.results import build_batch_results
 from embedding_assets.orchestration.assets.snapshots import build_snapshots
 from embedding_assets.orchestration.audit import build_audit
+from embedding_assets.orchestration.batch_jobs import build_batch_jobs
 from embedding_assets.orchestration.checks import build_checks
 from embedding_assets.orchestration.freshness import build_freshness_job
 from embedding_assets.orchestration.jobs import build_jobs
@@ -80,6 +81,7 @@ def build_definitions(
         *build_alert_jobs(names),
         *build_freshness_job(catalog, names),
         *build_upkeep_jobs(catalog, names),
+        *build_batch_jobs(catalog, names),
     ]
     schedules = build_schedules(catalog, names, running=sensors_running)
     sensors = build_sensors(catalog, names, running=sensors_running, seconds=sensor_seconds)

@@ -112,6 +112,28 @@ class DeleteDeltasForm(UpkeepForm):
         return "delta", pasted(self.ids)
 
 
+class ListBatchesForm(LookForm):
+    """Options of `batches list`."""
+
+    only_open: bool = Field(default=False, description="Only batches of which nothing has landed.")
+
+
+class BatchesForm(UpkeepForm):
+    """Options of `batches poll` and `batches cancel`."""
+
+    ids: list[str] = Field(description=f"Which batches, from upkeep_batches_list. {_PASTED}")
+
+    def named(self) -> Named | None:
+        return "batch", pasted(self.ids)
+
+
+class GiveUpForm(BatchesForm):
+    """Options of `batches give-up`."""
+
+    def named(self) -> Named | None:
+        return "open batch", pasted(self.ids)
+
+
 class CleanDeltasForm(UpkeepForm):
     """Options of `deltas clean`."""
 

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of configuration as objects.
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from embedding_assets.pipeline.reports import current_report
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
+
+_ASSETS = {"deltas": "deltas", "batches": "batch_results"}  # by the beginning of an operation's name
 
 Look = Callable[[ObjectStore, CollectionSpec, Any, Path], Findings]
 
@@ -89,19 +92,33 @@ _COMMANDS: Sequence[tuple[str, type[forms.LookForm], str, Look]] = (
 
 def build_look_jobs(catalog: Catalog, names: Names) -> list[dg.JobDefinition]:
     """A job per command."""
-    return [_job(catalog, names, *command) for command in _COMMANDS]
+    return [look_job(catalog, names, *command) for command in _COMMANDS]
 
 
-def _job(
-    catalog: Catalog, names: Names, name: str, form: type[forms.LookForm], description: str, look: Look
+def look_job(
+    catalog: Catalog,
+    names: Names,
+    name: str,
+    form: type[forms.LookForm],
+    description: str,
+    look: Callable[..., Findings],
+    *,
+    api: bool = False,
 ) -> dg.JobDefinition:
+    """The job of a command.
+
+    Args:
+        look: what the command does; where it needs the `api`, its first argument makes a client.
+    """
+
     def body(context: dg.OpExecutionContext, config: forms.LookForm) -> Iterator[dg.AssetObservation]:
         found = []
+        work = partial(look, names.api_in(context).client) if api else look
         if (named := config.named()) is not None:
             require_named(names.store_in(context).open(), chosen(catalog, config.collections), named)
         with ScratchFolder("look", sweep=False) as scratch:
             for spec in chosen(catalog, config.collections):
-                found.append(look(names.store_in(context).open(), spec, config, scratch))
+                found.append(work(names.store_in(context).open(), spec, config, scratch))
                 # Yielded and not logged: what is logged is lost when the step fails.
                 yield told(context, names, name, found[-1])
         _end_as_the_command_does(found)
@@ -111,7 +128,7 @@ def _job(
         name=names.of(name),
         description=f"{description} Changes no data.",
         out={},
-        required_resource_keys={names.store},
+        required_resource_keys={names.store, names.api} if api else {names.store},
     )(body)
 
     @dg.job(
@@ -141,10 +158,10 @@ def _end_as_the_command_does(found: Sequence[Findings]) -> None:
 def told(context: dg.OpExecutionContext, names: Names, operation: str, found: Findings) -> dg.AssetObservation:
     """What an operation found or did: a line in the log, and a table for the asset's history."""
     context.log.info(f"{found.collection}: {found.summary or f'{len(found.rows)} found'}")
-    asset = "deltas" if operation.startswith("deltas") else "snapshots"
+    asset = next((asset for start, asset in _ASSETS.items() if operation.startswith(start)), "snapshots")
     return dg.AssetObservation(
         asset_key=names.asset(asset),
-        # An operation on deltas concerns many days, hence no partition of theirs.
+        # An operation on deltas or batches concerns many days, hence no partition of theirs.
         partition=found.collection if asset == "snapshots" else None,
         description=f"{operation} of {found.collection}: {found.summary}",
         metadata={

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Dagster reads the annotations of configuration as objects.
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,25 @@ _OF_ONE_COLLECTION = ("snapshots_rollback", "quarantine_restore")
 
 def build_upkeep_jobs(catalog: Catalog, names: Names) -> list[dg.JobDefinition]:
     """A job per command."""
-    return [_job(catalog, names, *command) for command in _COMMANDS]
+    return [upkeep_job(catalog, names, *command) for command in _COMMANDS]
 
 
-def _job(
-    catalog: Catalog, names: Names, name: str, form: type[forms.UpkeepForm], description: str, plan: Plan
+def upkeep_job(
+    catalog: Catalog,
+    names: Names,
+    name: str,
+    form: type[forms.UpkeepForm],
+    description: str,
+    plan: Callable[..., Planned],
+    *,
+    api: bool = False,
 ) -> dg.JobDefinition:
+    """The job of a command.
+
+    Args:
+        plan: what the command plans; where it needs the `api`, its first argument makes a client.
+    """
+
     def body(context: dg.OpExecutionContext, config: forms.UpkeepForm) -> Iterator[dg.AssetObservation]:
         store, specs = names.store_in(context), chosen(catalog, config.collections)
         if name in _OF_ONE_COLLECTION and len(specs) != 1:
@@ -103,8 +117,10 @@ def _job(
         if (named := config.named()) is not None:
             require_named(store.open(), specs, named)
         with ScratchFolder("upkeep", sweep=False) as scratch:
-            for spec in specs:
-                planned = plan(store.open(), spec, config, context.run_id, scratch)
+            work = partial(plan, names.api_in(context).client) if api else plan
+            # All are planned before anything is done: what one of them refuses is done in none.
+            plans = [work(store.open(), spec, config, context.run_id, scratch) for spec in specs]
+            for spec, planned in zip(specs, plans, strict=True):
                 if planned.warning:
                     context.log.warning(f"{spec.name}: {planned.warning}")
                 done = Findings(
@@ -120,7 +136,12 @@ def _job(
 
     body.__annotations__["config"] = form
     description = f"{description} A dry run unless `dry_run` is set to false."
-    op = dg.op(name=names.of(name), description=description, out={}, required_resource_keys={names.store})(body)
+    op = dg.op(
+        name=names.of(name),
+        description=description,
+        out={},
+        required_resource_keys={names.store, *([names.api] if api else [])},
+    )(body)
 
     @dg.job(name=names.of(f"upkeep_{name}"), description=description, executor_def=dg.in_process_executor)
     def upkeep() -> None:

@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.errors import ObjectMissingError
+from embedding_assets.errors import ConfigurationError, ObjectMissingError
+from embedding_assets.pipeline.batches import open_batches, sent_batches
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import history
 from embedding_assets.vectorstore.inventory import adopted_as, list_databases
 from embedding_assets.vectorstore.quarantine import list_quarantine
 
-NamedKind = Literal["delta", "committed delta", "version", "entry", "quarantined delta", "quarantined snapshot"]
+NamedKind = Literal[
+    "delta", "committed delta", "version", "entry", "quarantined delta", "quarantined snapshot", "batch", "open batch"
+]
 Named: TypeAlias = tuple[NamedKind, Sequence[str]]
 _SHOWN = 5
+_OF_ONE: frozenset[NamedKind] = frozenset({"batch", "open batch"})
 
 
 def require_named(store: ObjectStore, specs: Iterable[CollectionSpec], named: Named) -> None:
@@ -23,6 +27,7 @@ def require_named(store: ObjectStore, specs: Iterable[CollectionSpec], named: Na
 
     Raises:
         ObjectMissingError: says which are not, and what there is.
+        ConfigurationError: a batch is of several of the collections.
     """
     kind, names = named
     if not names:
@@ -32,6 +37,13 @@ def require_named(store: ObjectStore, specs: Iterable[CollectionSpec], named: Na
     there = [name for collection in collections for name in names_in(store, collection)]
     missing = [name for name in dict.fromkeys(names) if name not in there]
     if not missing:
+        several = [name for name in dict.fromkeys(names) if kind in _OF_ONE and there.count(name) > 1]
+        if several:
+            raise ConfigurationError(
+                f"{what} {', '.join(several)}",
+                f"{'is' if len(several) == 1 else 'are'} of several of {', '.join(collections)}; nothing was done",
+                "Name one collection.",
+            )
         return
     near = difflib.get_close_matches(missing[0], there, n=1, cutoff=0.8)
     shown = ", ".join(sorted(set(there), reverse=True)[:_SHOWN])
@@ -81,5 +93,7 @@ _KINDS: dict[NamedKind, tuple[str, str, Callable[[ObjectStore, str], list[str]]]
     "version": ("snapshot version", "snapshots list", _versions),
     "entry": ("quarantined", "quarantine list", _entries("delta", "snapshot")),
     "quarantined delta": ("quarantined delta", "quarantine list", _entries("delta")),
+    "batch": ("batch", "batches list", sent_batches),
+    "open batch": ("batch of which nothing has landed", "batches list --open", open_batches),
     "quarantined snapshot": ("quarantined snapshot", "quarantine list", _entries("snapshot")),
 }

@@ -3,6 +3,7 @@
 {collection}/requests/{day}/{request_id}/request.json        the intent, written before anything is sent
 {collection}/requests/{day}/{request_id}/documents.parquet   ids, texts, metadata
 {collection}/requests/{day}/{request_id}/batch.json          the batch that was created for it
+{collection}/requests/{day}/{request_id}/given-up.json       that nobody waits for it any more
 {collection}/results/{day}/{batch}/{landing_id}/...          what came back, parsed; manifest.json last
 {collection}/delta/{day}/{delta_id}/...                      ChromaDB files; manifest.json last
 {collection}/waiting/{day}/{delta_id}                        empty: a delta that no snapshot holds yet
@@ -28,6 +29,7 @@ from datetime import date, datetime, timedelta, timezone
 MANIFEST = "manifest.json"
 REQUEST = "request.json"
 BATCH = "batch.json"
+GIVEN_UP = "given-up.json"
 BATCH_NOTE = re.compile(r"(awaited|late-[0-9a-f]{16})\.json")  # in a batch's folder of results
 REPORT = "report.json"
 IDENTITY = "_store.json"

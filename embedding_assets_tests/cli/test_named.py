@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from embedding_assets.cli.app import _register, app
+from embedding_assets.pipeline.batches import sent_batches
 from embedding_assets_tests.cells import contents
 from embedding_assets_tests.cli.offices import Office, Terminal, damage, in_quarantine
 
@@ -22,9 +23,12 @@ COMMANDS: dict[str, Callable[[Office], str]] = {
     "quarantine restore delta": lambda office: in_quarantine(office)[0].split()[1],
     "quarantine restore snapshot": lambda office: "",
     "quarantine purge": lambda office: in_quarantine(office)[0].split()[1],
+    "batches poll": lambda office: sent_batches(office.store, office.name)[0],
+    "batches cancel": lambda office: sent_batches(office.store, office.name)[0],
+    "batches give-up": lambda office: "",
 }
 # Arguments that are no names of things in the store.
-OTHERS = {"query collection", "query text", "report collection", "quarantine restore kind"}
+OTHERS = {"query collection", "query text", "report collection", "quarantine restore kind", "batches list name"}
 
 
 def arguments(group: typer.Typer, start: str = "") -> set[str]:
@@ -43,7 +47,7 @@ def test_the_table_has_every_command_that_takes_a_name() -> None:
     _register()
     mine = {" ".join(words.split()[:2]) for words in COMMANDS}
     theirs = {one.rpartition(" ")[0] for one in arguments(app) - OTHERS}
-    assert mine == {words for words in theirs if words.split()[0] in ("deltas", "snapshots", "quarantine")}
+    assert mine == {words for words in theirs if words.split()[0] in ("deltas", "snapshots", "quarantine", "batches")}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -51,11 +55,11 @@ def test_a_name_that_is_not_there_is_refused_and_nothing_is_done(run_in_ruin: Te
     run, office = run_in_ruin, run_in_ruin.office
     before = contents(office.store)
     there = COMMANDS[command](office)
-    several = command.split()[1] in ("verify", "delete", "purge")
-    flags = [] if command == "deltas verify" else ["--yes"]
+    several = command.split()[1] in ("verify", "delete", "purge", "poll", "cancel", "give-up")
+    flags = [] if command in ("deltas verify", "batches poll") else ["--yes"]
     scopes = [["--collection", office.name], *([[]] if several else [])]
     for scope in scopes:
-        for names in (["nosuch"], ["../x"], *([[there, "nosuch"]] if several else [])):
+        for names in (["nosuch"], ["../x"], *([[there, "nosuch"]] if several and there else [])):
             said = run(*command.split(), *names, *flags, *scope)
             assert (said.code, said.out) == (1, ""), said
             assert names[-1] in said.err

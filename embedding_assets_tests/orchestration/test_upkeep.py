@@ -34,6 +34,9 @@ NOT_JOBS = {"demo", "dev", "query"}
 # What the form cannot know.
 REQUIRED: dict[str, dict[str, Any]] = {
     "snapshots_rollback": {"version": "0000000001-20260101T000000000000-00000000"},
+    "batches_poll": {"ids": ["batch_x"]},
+    "batches_cancel": {"ids": ["batch_x"]},
+    "batches_give_up": {"ids": ["batch_x"]},
     "deltas_delete": {"ids": ["20260101T000000000000-00000000"]},
     "quarantine_restore": {"kind": "delta", "name": "x"},
 }
@@ -46,6 +49,7 @@ LOOKS = [
     "deltas_verify",
     "quarantine_list",
     "report",
+    "batches_list",
 ]
 JOBS = [
     "repair",
@@ -57,6 +61,9 @@ JOBS = [
     "deltas_clean",
     "quarantine_restore",
     "quarantine_purge",
+    "batches_poll",
+    "batches_cancel",
+    "batches_give_up",
 ]
 
 
@@ -178,6 +185,7 @@ def test_every_command_of_the_command_line_is_a_job(complete: Deployment) -> Non
         for one in group.typer_instance.registered_commands
     }
     jobs = {job.name.removeprefix("upkeep_") for job in complete.definitions.resolve_all_job_defs()}
+    commands = {str(one).replace("-", "_") for one in commands}
     assert commands - jobs <= NOT_JOBS, "what the command line does can be launched in the UI, too"
 
 
