@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from embedding_assets.catalog import CollectionSpec, load_catalog
-from embedding_assets.errors import ConfigurationError, ObjectMissingError
+from embedding_assets.errors import ConfigurationError, ObjectMissingError, UnreadableError
 from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, shard_of, slices
 from embedding_assets.settings import Settings, load_settings
 from embedding_assets.store.objects import ObjectStore, open_store
-from embedding_assets.vectorstore.cache import fetch_current, warn_of_fallback
+from embedding_assets.vectorstore.cache import Copy, fetch_current, warn_of_fallback
 from embedding_assets.vectorstore.transfer import at_once
 
 if TYPE_CHECKING:
@@ -69,13 +69,20 @@ class Collection:
     """
 
     def __init__(
-        self, store: ObjectStore, spec: CollectionSpec | str, settings: Settings, embed: Embed | None = None
+        self,
+        store: ObjectStore,
+        spec: CollectionSpec | str,
+        settings: Settings,
+        embed: Embed | None = None,
+        *,
+        checksums: bool = False,
     ) -> None:
         """Open it.
 
         Args:
             spec: the collection as declared, which its snapshot is held against; or its name alone: then the snapshot
                 itself says which model embeds a query.
+            checksums: verify the cached files by their checksums, and not by sizes and times alone.
 
         Raises:
             ConfigurationError: the snapshot is of another model, dimension or distance than declared.
@@ -87,6 +94,8 @@ class Collection:
         self._settings = settings
         self._embed = embed
         self._shards: list[_Shard] = []
+        self._copy: Copy | None = None
+        self._doubted = checksums
         self._count = 1
         # Why an older snapshot than the current one is read; empty where it is the current one.
         self.fallback = ""
@@ -103,6 +112,8 @@ class Collection:
 
     def refresh(self) -> bool:
         """Move on to the newest committed snapshot; True if there was a newer one.
+
+        Where chromadb could not answer a question, the files are verified by their checksums and opened again.
 
         Raises:
             ConfigurationError: that one is of another kind than declared; what was open stays open.
@@ -179,8 +190,12 @@ class Collection:
     def _asked(self, ask: Callable[..., Any], **how: Any) -> Any:
         from embedding_assets.chroma import api
 
-        with api.questions(self.name):
-            return ask(**how)
+        try:
+            with api.questions(self.name):
+                return ask(**how)
+        except UnreadableError:
+            self._doubted = True
+            raise
 
     def _require(self, name: str, number: object, least: int) -> int:
         """A number of records, none so large that a database could not count so far."""
@@ -243,6 +258,9 @@ class Collection:
         for shard in self._shards:
             api.close_client(shard.client)
         self._shards = []
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
 
     @property
     def _opened(self) -> list[_Shard]:
@@ -257,31 +275,58 @@ class Collection:
         self.close()
 
     def _open(self) -> None:
-        from embedding_assets.chroma import api
-
+        opened = None if self._doubted else self._copy
         told: list[str] = []
-        fetched = fetch_current(self._store, self.name, self._settings.cache_folder, told.append)
+        copy = fetch_current(
+            self._store, self.name, self._settings.cache_folder, told.append, opened=opened, checksums=self._doubted
+        )
         for said in told:
             warn_of_fallback(said)
-        if fetched is None:
+        if copy is None:
             raise ObjectMissingError(
                 f"collection {self.name}", "has no snapshot yet", "Materialize `snapshots` for it first."
             )
-        manifest, folder = fetched
-        if self._declared:
-            self.spec.require_kind(manifest.vectors, f"its snapshot {manifest.id} holds")
-        else:
-            self.spec = CollectionSpec.model_construct(name=self.name).of_kind(manifest.vectors)
-        self.fallback = "; ".join(told)
-        if self._shards and manifest.id == self.version:
+        if copy is self._copy:
+            self.fallback = "; ".join(told)
+            return
+        try:
+            spec = self.spec if self._declared else CollectionSpec.model_construct(name=self.name)
+            if self._declared:
+                spec.require_kind(copy.manifest.vectors, f"its snapshot {copy.manifest.id} holds")
+            shards = self._shards_of(copy)
+        except BaseException as error:
+            copy.close()
+            if self._doubted or not isinstance(error, UnreadableError):
+                raise
+            self._doubted = True
+            self._open()
             return
         self.close()
-        self.manifest, self._count = manifest, len(manifest.parts)
-        for number, part in enumerate(manifest.parts):
-            if part is not None:
-                client = api.client_on(folder / part.shard)
-                self._shards.append(_Shard(number, client, None))
-                self._shards[-1].handle = client.get_collection(self.name, embedding_function=None)
+        self.spec = spec if self._declared else spec.of_kind(copy.manifest.vectors)
+        self.manifest, self._count = copy.manifest, len(copy.manifest.parts)
+        self._copy, self._shards, self._doubted = copy, shards, False
+        self.fallback = "; ".join(told)
+
+    def _shards_of(self, copy: Copy) -> list[_Shard]:
+        """Open the databases of a copy.
+
+        Raises:
+            UnreadableError: chromadb cannot open one.
+        """
+        from embedding_assets.chroma import api
+
+        shards: list[_Shard] = []
+        try:
+            for number, part in enumerate(copy.manifest.parts):
+                if part is not None:
+                    shards.append(_Shard(number, api.client_on(copy.folder / part.shard), None))
+                    shards[-1].handle = shards[-1].client.get_collection(self.name, embedding_function=None)
+        except Exception as error:  # of whatever chromadb raises about files
+            for shard in shards:
+                api.close_client(shard.client)
+            subject, reason = f"snapshot {copy.manifest.id} of {self.name}", f"chromadb cannot open it: {error}"
+            raise UnreadableError(subject, reason, "Run `embedding-assets check`.") from error
+        return shards
 
     def _embedder(self) -> Embed:
         if self._embed is None:
@@ -295,7 +340,12 @@ class Collection:
 
 
 def open_collection(
-    name: str, *, environment: str | None = None, settings: Settings | None = None, store: str | None = None
+    name: str,
+    *,
+    environment: str | None = None,
+    settings: Settings | None = None,
+    store: str | None = None,
+    checksums: bool = False,
 ) -> Collection:
     """Open a collection's newest committed snapshot for reading.
 
@@ -305,6 +355,7 @@ def open_collection(
         settings: instead, settings made by the caller.
         store: the URL of a store, in the place of the settings' own: then no declaration is read, and the model that
             the snapshot was made with embeds queries.
+        checksums: verify the cached files by their checksums, and not by sizes and times alone.
 
     Raises:
         ConfigurationError: the settings or the name are wrong, or the snapshot is of another model, dimension or
@@ -315,7 +366,9 @@ def open_collection(
         environ = {**os.environ, "EMBEDDING_ASSETS_STORE": store} if store else None
         settings = load_settings(environment, environ)
     spec = name if store else load_catalog(settings.collections_file).get(name)
-    return Collection(open_store(store or settings.store_url, settings.s3, must_exist=True), spec, settings)
+    return Collection(
+        open_store(store or settings.store_url, settings.s3, must_exist=True), spec, settings, checksums=checksums
+    )
 
 
 def _records(answer: dict[str, Any]) -> list[Record]:

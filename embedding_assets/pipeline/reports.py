@@ -97,7 +97,7 @@ def current_report(
         return found
     manifest = load_snapshot(store, spec.name, commit)
     with ScratchFolder("report", scratch) as folder:
-        cached = Cache(cache_folder, store, spec.name).places(manifest.id)[:1] if cache_folder else ()
+        cached = [Cache(cache_folder, store, spec.name).place(manifest.id)] if cache_folder else []
         download_database(store, manifest, folder / "snapshot", cached)
         known = examined[1] if examined and examined[0] == manifest.id else None
         return make_report(store, spec, commit, manifest, folder / "snapshot", examined=known, log=log)

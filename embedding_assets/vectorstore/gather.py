@@ -120,7 +120,7 @@ def _take_base(
     own = bool(parents) and alike
     for part in parents:
         folder = work / "base" / part.shard
-        nearby = [place / part.shard for place in cache.places(part.id)] if cache and _untouched(store, part) else []
+        nearby = [cache.place(part.id) / part.shard] if cache and _untouched(store, part) else []
         try:
             found.traffic += download_database(store, part, folder, nearby, copy=found.folder if own else None)
         except CorruptedError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -184,8 +185,12 @@ def place_copy(source: Path, target: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file; where the file system can let the two share their blocks until one is changed, it does."""
+    """Copy a file and its time of change; where the file system can let the two share their blocks, it does.
+
+    A file that changes while it is copied gets another time.
+    """
     with source.open("rb") as old, target.open("xb") as new:
+        before = os.fstat(old.fileno())
         try:
             while os.copy_file_range(old.fileno(), new.fileno(), 1 << 30):
                 pass
@@ -194,6 +199,9 @@ def copy_file(source: Path, target: Path) -> None:
             new.seek(0)
             new.truncate()
             shutil.copyfileobj(old, new, 4 * 1024 * 1024)
+        new.flush()
+        if os.fstat(old.fileno()).st_mtime_ns == before.st_mtime_ns:
+            os.utime(new.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def copy_folder(source: Path, target: Path) -> Path:
@@ -205,7 +213,8 @@ def copy_folder(source: Path, target: Path) -> Path:
 def _take(source: Path, target: Path, entry: FileEntry, copy: Path | None) -> bool:
     """Whether a file of a folder on this machine is the wanted one; then it is in the target, and copied."""
     try:
-        if (source / entry.path).stat().st_size != entry.size:
+        there = (source / entry.path).lstat()
+        if there.st_size != entry.size or not stat.S_ISREG(there.st_mode):  # a link may lead elsewhere
             return False
         place_copy(source / entry.path, target / entry.path)
         if copy is not None:

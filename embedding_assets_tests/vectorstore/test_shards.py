@@ -69,7 +69,7 @@ def in_their_shards(store: ObjectStore, folder: Path) -> dict[str, str]:
     """Id -> batch of all records, each of which must be in the shard that it belongs to."""
     fetched = fetch_current(store, "lines", folder / f"reader-{layout.new_id()}")
     assert fetched is not None
-    manifest, copy = fetched
+    manifest, copy = fetched.manifest, fetched.folder
     found: dict[str, str] = {}
     for number, part in enumerate(manifest.parts):
         if part is None:

@@ -60,8 +60,9 @@ def held(store: ObjectStore, folder: Path) -> dict[str, str]:
     cache = folder / f"reader-{next(_numbers)}"
     fetched = fetch_current(store, "lines", cache)
     assert fetched is not None
-    manifest, copy = fetched
-    pairs = [pair for ids, origins in read_origins(copy, "lines") for pair in zip(ids, origins, strict=True)]
+    manifest = fetched.manifest
+    pairs = [pair for ids, origins in read_origins(fetched.folder, "lines") for pair in zip(ids, origins, strict=True)]
+    fetched.close()
     assert len(pairs) == manifest.count
     return {record_id: origin.batch_id for record_id, origin in pairs}
 
