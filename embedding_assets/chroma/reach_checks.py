@@ -5,7 +5,7 @@ databases that chromadb built (`python -m benchmarks.reachability`; 500 to 20,00
 them one of ten texts, updated and deleted; the worst of each):
 
     links  cosine and l2  ip     without links of their own
-    16     0.2 %          30 %   none
+    16     0.2 %          47 %   none
     8      1 %            50 %   none
     5      2.4 %          53 %   none
     4      6.8 %          54 %   none
