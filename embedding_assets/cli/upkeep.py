@@ -119,6 +119,7 @@ def _register_snapshots(app: typer.Typer) -> None:
     @group.command(epilog=EXIT_CODES)
     def rebuild(
         collection: CollectionOption = "all",
+        force: Annotated[bool, typer.Option(help="Also where records of deltas that are gone are lost by it.")] = False,
         dry_run: DryRun = False,
         yes: Yes = False,
         environment: Env = None,
@@ -127,7 +128,7 @@ def _register_snapshots(app: typer.Typer) -> None:
         """Make the next snapshot from all deltas, starting from nothing; the current one serves until then."""
         change(
             environment, collection, dry_run, yes, as_json,
-            lambda s, spec, tmp: operations.rebuild_snapshot(s, spec, run_id=RUN_ID, scratch=tmp),
+            lambda s, spec, tmp: operations.rebuild_snapshot(s, spec, run_id=RUN_ID, scratch=tmp, force=force),
         )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ from embedding_assets.vectorstore.remove import (
 from embedding_assets.vectorstore.snapshots import (
     execute_delete_snapshots,
     execute_rollback,
+    only_held,
     plan_delete_snapshots,
     plan_rollback,
 )
@@ -61,8 +62,7 @@ def delete_snapshots(store: ObjectStore, spec: CollectionSpec, *, timestamped: b
         execute_delete_snapshots(store, plan, run_id=run_id)
         return Findings(spec.name, tuple(rows), "deleted; all deltas are kept, the next compaction merges them all")
 
-    lost = f"{len(plan.lost)} deltas of the current snapshot are gone; records that only they held go with it"
-    return Planned(spec.name, tuple(rows), execute, lost if plan.lost else "")
+    return Planned(spec.name, tuple(rows), execute, _gone(plan.lost) if plan.lost else "")
 
 
 def rollback_snapshot(store: ObjectStore, spec: CollectionSpec, version: str, *, run_id: str) -> Planned:
@@ -80,15 +80,38 @@ def rollback_snapshot(store: ObjectStore, spec: CollectionSpec, version: str, *,
     return Planned(spec.name, rows, execute, again if plan.dropped else "")
 
 
-def rebuild_snapshot(store: ObjectStore, spec: CollectionSpec, *, run_id: str, scratch: Path) -> Planned:
-    """Make the next snapshot from all deltas, starting from nothing; until then the current one stays."""
+def rebuild_snapshot(
+    store: ObjectStore, spec: CollectionSpec, *, run_id: str, scratch: Path, force: bool = False
+) -> Planned:
+    """Make the next snapshot from all deltas, starting from nothing; until then the current one stays.
+
+    Records of deltas that are gone would not be in it: where there are any, nothing is done unless it is forced.
+    """
     plan = plan_compaction(store, spec, rebuild=True)
     rows: tuple[Row, ...] = tuple({"action": "merge", "name": ref.id, "day": ref.day} for ref in plan.missing)
+    lost = only_held(store, spec.name)
 
     def execute() -> Findings:
+        # Looked at once more: a delta may be gone since this was planned.
+        now = only_held(store, spec.name)
+        if now and not force:
+            raise ConfigurationError(
+                f"snapshot of {spec.name}", f"was not rebuilt: {_gone(now)}", "Give --force to lose their records."
+            )
         return _compacted(store, spec, run_id, scratch, rebuild=True)
 
-    return Planned(spec.name, rows, execute)
+    return Planned(spec.name, rows, execute, _gone(lost) if lost else "")
+
+
+def _gone(deltas: Sequence[str]) -> str:
+    """What to tell of deltas that only the current snapshot holds."""
+    some = ", ".join(deltas[:5]) + (f" and {len(deltas) - 5} more" if len(deltas) > 5 else "")
+    are = (
+        "1 delta of the current snapshot is"
+        if len(deltas) == 1
+        else f"{len(deltas)} deltas of the current snapshot are"
+    )
+    return f"{are} gone ({some}); records that only it holds go with it"
 
 
 def delete_deltas(store: ObjectStore, spec: CollectionSpec, ids: Sequence[str], *, scratch: Path) -> Planned:
