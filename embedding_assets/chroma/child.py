@@ -48,9 +48,13 @@ _MEMORY_PER_DIMENSION = 500_000
 
 
 class MergeFailedError(EmbeddingAssetsError):
-    """A merge did not come to its end; what it was writing is to be thrown away."""
+    """A merge did not come to its end; what it was writing is to be thrown away.
+
+    `refused` says that what was to be written is at fault, not the machine: time, memory, the disk.
+    """
 
     recoverable = True
+    refused = False
 
 
 def warm_up() -> None:
@@ -85,7 +89,9 @@ def _made(task: str, arguments: dict[str, Any], records: int) -> MergeReport:
     try:
         return MergeReport(**run_task(task, arguments, _limit(records)))
     except TaskFailedError as error:
-        raise MergeFailedError(arguments["folder"], error.reason, "It is tried again from the start.") from None
+        failed = MergeFailedError(arguments["folder"], error.reason, "It is tried again from the start.")
+        failed.refused = _refused(error)
+        raise failed from None
 
 
 def examine_in_child(
@@ -164,13 +170,15 @@ def _require_no_trouble(problems: list[str], subject: str) -> None:
 
 def _meaning(error: TaskFailedError, subject: str) -> CorruptedError | UnreadableError:
     """A task that failed: does it say that the database is damaged, or nothing of it?"""
-    told = f"{error.reason} {error.log}"
-    refused = (error.answered or error.signal in _DAMAGE_SIGNALS) and not any(
-        sign in told for sign in _NOT_THE_DATABASE
-    )
-    if refused and chromadb_works():
+    if _refused(error) and chromadb_works():
         return CorruptedError(subject, error.reason, _REMEDY)
     return UnreadableError(subject, error.reason, "It is examined again by the next run.")
+
+
+def _refused(error: TaskFailedError) -> bool:
+    """Whether a task failed of what it was given, rather than of the machine."""
+    told = f"{error.reason} {error.log}"
+    return (error.answered or error.signal in _DAMAGE_SIGNALS) and not any(sign in told for sign in _NOT_THE_DATABASE)
 
 
 def ids_of_database(folder: Path, collection: str) -> list[str]:

@@ -63,6 +63,8 @@ def status_table(rows: Sequence[CollectionStatus]) -> Table:
         )
     if any(row.unaccounted for row in rows):
         facts.insert(4, ("[bold red]unaccounted[/]", [f"{row.unaccounted:,}" for row in rows]))
+    if any(row.set_aside_records for row in rows):
+        facts.append(("set aside, not storable", [f"{row.set_aside_records:,}" for row in rows]))
     if any(row.damaged for row in rows):
         facts.append(("[bold red]current version damaged[/]", [row.damaged or "-" for row in rows]))
     if any(row.set_aside for row in rows):

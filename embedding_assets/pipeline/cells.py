@@ -32,6 +32,7 @@ from embedding_assets.vectorstore.delta import (
 from embedding_assets.vectorstore.kinds import SetAside
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import at_once, one_ahead
+from embedding_assets.vectorstore.unstorable import in_words
 
 Log = Callable[[str], None]
 
@@ -143,6 +144,9 @@ def build_cell_deltas(
                 if batches:
                     built.append(build_delta(store, spec, day, batches, run_id=run_id, scratch=folder))
                     log(f"delta {built[-1].id}: {built[-1].count} records of {len(batches)} batches")
+                    unstorable = [one for entry in built[-1].batches for one in entry.set_aside]
+                    if unstorable:
+                        log(f"delta {built[-1].id}: {in_words(unstorable)}")
             except DeltaFailedError as error:
                 failed.append(error)
                 log(str(error))

@@ -91,7 +91,7 @@ _KINDS: dict[NamedKind, tuple[str, str, Callable[[ObjectStore, str], list[str]]]
     "delta": ("delta", "deltas list", _deltas),
     "committed delta": ("committed delta", "deltas list", _committed),
     "version": ("snapshot version", "snapshots list", _versions),
-    "entry": ("quarantined", "quarantine list", _entries("delta", "snapshot")),
+    "entry": ("quarantined", "quarantine list", _entries("delta", "snapshot", "record")),
     "quarantined delta": ("quarantined delta", "quarantine list", _entries("delta")),
     "batch": ("batch", "batches list", sent_batches),
     "open batch": ("batch of which nothing has landed", "batches list --open", open_batches),

@@ -346,4 +346,11 @@ def entry_kind(kind: str) -> EntryKind:
         return "delta"
     if kind == "snapshot":
         return "snapshot"
+    if kind == "record":
+        raise ConfigurationError(
+            "records in the quarantine",
+            "cannot be moved back: no database takes them",
+            "After an update that mends the cause, delete their delta with `embedding-assets deltas delete`: the next "
+            "run builds it of all records.",
+        )
     raise ConfigurationError(f"kind {kind!r}", "is no kind of entry", "Use `delta` or `snapshot`.")

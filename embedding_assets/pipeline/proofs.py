@@ -19,7 +19,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
-from embedding_assets.vectorstore.manifest import Manifest, load_manifest
+from embedding_assets.vectorstore.manifest import BatchEntry, Manifest, load_manifest
 from embedding_assets.vectorstore.transfer import at_once
 from embedding_assets.vectorstore.verify import Verification, verify
 
@@ -56,6 +56,12 @@ class CellProof:
         """Whether no delta is damaged."""
         return not any(proof.problem for proof in self.deltas)
 
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """The accepted records that no database takes, by name."""
+        held = [proof.manifest for proof in self.deltas if proof.manifest]
+        return tuple(one for manifest in held for entry in manifest.batches for one in entry.set_aside)
+
 
 def prove_deltas(store: ObjectStore, spec: CollectionSpec, day: str) -> CellProof:
     """Read back every file of a cell's deltas, and see which landed batches no delta holds.
@@ -89,7 +95,8 @@ class SnapshotProof:
         accepted: ids that were accepted in any batch of the collection, but for batches that are set aside because
             they are of another model or dimension.
         waiting: accepted ids whose deltas are not compacted, or not built, yet.
-        lost: accepted ids of compacted deltas that are not in the snapshot; there must be none.
+        set_aside: accepted ids of compacted deltas that no database takes; the quarantine has them.
+        lost: all other accepted ids of compacted deltas that are not in the snapshot; there must be none.
         unexplained: ids in the snapshot that no landed batch accepted, such as those of legacy deltas.
         damaged_landings: batches whose landed result can no longer be read, so that their ids could not be compared.
         found, sampled: records that were searched for by their own vector, and found.
@@ -101,6 +108,7 @@ class SnapshotProof:
     problems: tuple[str, ...] = ()
     accepted: int = 0
     waiting: int = 0
+    set_aside: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     unexplained: tuple[str, ...] = ()
     damaged_landings: tuple[str, ...] = ()
@@ -149,8 +157,9 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
     return SnapshotProof(
         manifest,
         tuple(problems),
-        accepted=len(accepted.compacted | accepted.waiting),
+        accepted=len(accepted.compacted | accepted.waiting | accepted.aside),
         waiting=len(accepted.waiting - held),
+        set_aside=tuple(sorted(accepted.aside)),
         lost=tuple(sorted(accepted.compacted - held)),
         unexplained=tuple(sorted(held - accepted.compacted)[:_NAMED]),
         damaged_landings=tuple(accepted.damaged),
@@ -169,10 +178,12 @@ def _require_judged(verified: Verification) -> None:
 
 @dataclass(frozen=True)
 class _Accepted:
-    """All accepted ids: those of compacted deltas, those that still wait, and the batches whose lists are damaged."""
+    """All accepted ids: those of compacted deltas, those that still wait, those of compacted deltas that are set
+    aside, and the batches whose lists are damaged."""
 
     compacted: set[str]
     waiting: set[str]
+    aside: set[str]
     damaged: list[str]
 
 
@@ -191,26 +202,35 @@ def _accepted(store: ObjectStore, spec: CollectionSpec, snapshot: Manifest) -> _
         except CorruptedError:
             return None
 
-    found = _Accepted(set(), set(), [])
+    found = _Accepted(set(), set(), set(), [])
     for landing, some in zip(landings, at_once(ids, landings, threads=16), strict=True):
         if some is None:
             found.damaged.append(landing.batch_id)
         elif (landing.batch_id, landing.landing_id) in compacted:
-            found.compacted.update(some)
+            aside = compacted[landing.batch_id, landing.landing_id]
+            found.aside.update(aside)
+            found.compacted.update(one for one in some if one not in aside)
         else:
             found.waiting.update(some)
     return found
 
 
-def _compacted_landings(store: ObjectStore, spec: CollectionSpec, snapshot: Manifest) -> set[tuple[str, str]]:
-    """(batch id, landing id) of all that the snapshot's deltas hold."""
+def _compacted_landings(
+    store: ObjectStore, spec: CollectionSpec, snapshot: Manifest
+) -> dict[tuple[str, str], frozenset[str]]:
+    """(batch id, landing id) of all that the snapshot's deltas hold -> ids of it that are set aside."""
     inside = set(snapshot.deltas)
     refs = [ref for ref in list_deltas(store, spec.name) if ref.id in inside]
 
-    def entries(ref: DeltaRef) -> set[tuple[str, str]]:
+    def entries(ref: DeltaRef) -> tuple[BatchEntry, ...]:
         try:
-            return {(entry.batch_id, entry.landing_id) for entry in load_manifest(store, ref.key).batches}
+            return load_manifest(store, ref.key).batches
         except CorruptedError:
-            return set()  # the check of the deltas reports it; what it holds counts as waiting
+            return ()  # the check of the deltas reports it; what it holds counts as waiting
 
-    return set().union(*at_once(entries, refs, threads=16))
+    found: dict[tuple[str, str], frozenset[str]] = {}
+    for entry in (entry for some in at_once(entries, refs, threads=16) for entry in some):
+        landing = (entry.batch_id, entry.landing_id)
+        # A later delta of the same landing may hold what an earlier one set aside.
+        found[landing] = frozenset(entry.set_aside) & found.get(landing, frozenset(entry.set_aside))
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.pipeline.kinds import as_held, mismatch
+from embedding_assets.pipeline.unstorable import count_set_aside
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
@@ -39,6 +40,7 @@ class CollectionStatus:
         set_aside: the deltas and batches of another kind than the collection's, by name; they count in no other field,
             and their records are pending or accepted by other batches.
         late: the batches that should have ended long ago, by name, with what the API said of them.
+        set_aside_records: accepted records that no database takes; the quarantine has them.
     """
 
     collection: str
@@ -59,6 +61,7 @@ class CollectionStatus:
     set_aside: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     waiting_for_quota: int = 0
+    set_aside_records: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -110,4 +113,5 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
         ),
         late=tuple(f"batch {one}" for cell in books for one in cell.late),
         waiting_for_quota=sum(cell.limited for cell in books),
+        set_aside_records=count_set_aside(store, spec.name),
     )

@@ -13,11 +13,13 @@ from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.pipeline.log_walk import walk_log
+from embedding_assets.pipeline.unstorable import deltas_without_some
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import history, load_snapshot, log_end
 from embedding_assets.vectorstore.inventory import Inventory, StoredDelta, StoredFolder, take_inventory
 from embedding_assets.vectorstore.quarantine import list_quarantine
+from embedding_assets.vectorstore.unstorable import in_words
 from embedding_assets.vectorstore.verification import Level, Verification
 from embedding_assets.vectorstore.verify import verify
 
@@ -130,6 +132,7 @@ def check_collection(
             if row.aside or row.late
         ]
     rows += [{"kind": "id", "name": one.id, "state": str(one)} for one in collisions(store, spec.name)[:_NAMED]]
+    rows += _set_aside(store, spec)
     rows += _missing_marks(store, spec, inventory)
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_deltas]
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_snapshots]
@@ -142,6 +145,19 @@ def check_collection(
         for one in store.strangers(spec.name)
     ]
     return Findings(spec.name, tuple(rows), f"{_verdicts(rows)}; {len(inventory.quarantined)} in quarantine")
+
+
+def _set_aside(store: ObjectStore, spec: CollectionSpec) -> list[Row]:
+    """The deltas with records that no database takes; no damage, but for a person to know."""
+    return [
+        {
+            "kind": "records",
+            "name": delta.id,
+            "day": delta.day,
+            "state": in_words([one for entry in delta.batches for one in entry.set_aside]),
+        }
+        for delta in deltas_without_some(store, spec.name)
+    ]
 
 
 def _missing_marks(store: ObjectStore, spec: CollectionSpec, inventory: Inventory) -> list[Row]:

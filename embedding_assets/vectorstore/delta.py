@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
@@ -18,11 +18,13 @@ from embedding_assets.errors import (
     StoreUnavailableError,
     UnreadableError,
 )
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import BatchEntry, Manifest, describe_files, load_manifest
 from embedding_assets.vectorstore.publish import prove, prove_and_publish
 from embedding_assets.vectorstore.transfer import at_once
+from embedding_assets.vectorstore.unstorable import find_unstorable, keep_aside, leave_out
 
 TRIES = 3
 
@@ -36,6 +38,7 @@ class LandedBatch:
         landing_id: which landing of its results this is.
         accepted: how many records.
         records: Parquet file with `records.record_schema`.
+        set_aside: ids of those that no database takes, and that `records` does not hold.
     """
 
     batch_id: str
@@ -43,6 +46,7 @@ class LandedBatch:
     landing_id: str
     accepted: int
     records: Path
+    set_aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, order=True)
@@ -81,6 +85,9 @@ def build_delta(
 ) -> Manifest:
     """Build, close, verify, upload, verify again and commit one delta; up to three tries, each cleaning up.
 
+    Where that fails because of single records, they are written to the quarantine, and the delta holds the others and
+    names them.
+
     Args:
         store: where it goes.
         spec: its collection.
@@ -95,14 +102,47 @@ def build_delta(
     for attempt in range(1, TRIES + 1):
         try:
             return _try_build(store, spec, day, batches, run_id, scratch)
-        except (MergeFailedError, CorruptedError, UnreadableError, StoreUnavailableError) as error:
-            if attempt == TRIES:
-                raise DeltaFailedError(
-                    f"delta of {spec.name} on {day} with {len(batches)} batches",
-                    f"could not be built in {TRIES} tries; the last: {error.subject}: {error.reason}",
-                    "Nothing was committed and nothing is lost: the batches stay pending, the next run builds them.",
-                ) from error
-    raise AssertionError("unreachable")
+        except _FAILURES as error:
+            if attempt < TRIES:
+                continue
+            failure: EmbeddingAssetsError = error
+    try:
+        if isinstance(failure, MergeFailedError | CorruptedError):
+            built = _build_without(store, spec, day, batches, run_id, scratch)
+            if built:
+                return built
+    except _FAILURES as error:
+        failure = error
+    raise DeltaFailedError(
+        f"delta of {spec.name} on {day} with {len(batches)} batches",
+        f"could not be built in {TRIES} tries; the last: {failure.subject}: {failure.reason}",
+        "Nothing was committed and nothing is lost: the batches stay pending, the next run builds them.",
+    ) from failure
+
+
+_FAILURES = (MergeFailedError, CorruptedError, UnreadableError, StoreUnavailableError)
+
+
+def _build_without(
+    store: ObjectStore, spec: CollectionSpec, day: str, batches: Sequence[LandedBatch], run_id: str, scratch: Path
+) -> Manifest | None:
+    """The delta without the records that no database takes; None where there are none. Errors as `_try_build`."""
+    found = find_unstorable(_database(spec), _sources(batches, layout.new_id()), scratch)
+    if not found:
+        return None
+    with ScratchFolder("without", scratch) as work:
+        sound = []
+        for number, batch in enumerate(batches):
+            aside = found.get(batch.batch_id)
+            if aside:
+                # First the quarantine: whoever reads in the manifest that a record is set aside finds it there.
+                keep_aside(store, spec.name, day, batch.batch_id, batch.landing_id, aside, run_id)
+                kept = Path(work) / f"{number}.parquet"
+                leave_out(batch.records, aside.reasons, kept)
+                sound.append(replace(batch, records=kept, set_aside=tuple(aside.reasons)))
+            else:
+                sound.append(batch)
+        return _try_build(store, spec, day, sound, run_id, scratch)
 
 
 class DeltaFailedError(EmbeddingAssetsError):
@@ -115,17 +155,26 @@ def _try_build(
     store: ObjectStore, spec: CollectionSpec, day: str, batches: Sequence[LandedBatch], run_id: str, scratch: Path
 ) -> Manifest:
     delta_id = layout.new_id()
-    sources = [Source(b.records, b.batch_id, b.batch_id, b.submitted, delta_id) for b in batches]
+    sources = _sources(batches, delta_id)
 
     def entries(applied: dict[str, int]) -> tuple[BatchEntry, ...]:
         return tuple(
-            BatchEntry(b.batch_id, b.submitted, b.landing_id, b.accepted, applied[b.batch_id]) for b in batches
+            BatchEntry(b.batch_id, b.submitted, b.landing_id, b.accepted, applied[b.batch_id], b.set_aside)
+            for b in batches
         )
 
     records = sum(batch.accepted for batch in batches)
     return write_delta(
         store, spec, day, delta_id, sources, records=records, entries=entries, run_id=run_id, scratch=scratch
     )
+
+
+def _sources(batches: Sequence[LandedBatch], delta_id: str) -> list[Source]:
+    return [Source(b.records, b.batch_id, b.batch_id, b.submitted, delta_id) for b in batches]
+
+
+def _database(spec: CollectionSpec) -> DatabaseSpec:
+    return DatabaseSpec(spec.name, spec.dimensions, spec.distance)
 
 
 def write_delta(
@@ -154,7 +203,7 @@ def write_delta(
         MergeFailedError, CorruptedError, UnreadableError, StoreError: it was not committed.
     """
     folder = scratch / delta_id
-    database = DatabaseSpec(spec.name, spec.dimensions, spec.distance)
+    database = _database(spec)
     try:
         written = write_in_child(folder, database, sources, records=records)
 

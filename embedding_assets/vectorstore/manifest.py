@@ -18,7 +18,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.store.sealed import CHECKSUM, checksum_of, dump
 
-FORMAT = 3  # 1 had neither shards nor SQLite's change counter, 2 had shards
+FORMAT = 4  # 1 had neither shards nor SQLite's change counter, 2 had shards, 3 had no records set aside
 _LATER = ("engine", "shard", "shards")  # fields that the first manifests did not have: left out where they say nothing
 _HASHED_AT_ONCE = 4  # hashing leaves Python's lock alone
 Kind = Literal["delta", "snapshot"]
@@ -51,7 +51,9 @@ class BatchEntry:
         submitted: its created_at, seconds since 1970.
         landing_id: which landing of its results was used.
         accepted: records that the landing holds.
-        applied: how many of them are in the delta; the rest were overtaken by a later batch of the same delta.
+        applied: how many of them are in the delta; the rest were overtaken by a later batch of the same delta, or are
+            set aside.
+        set_aside: ids of those that no database takes; they are in the quarantine. Left out of the object where empty.
     """
 
     batch_id: str
@@ -59,6 +61,7 @@ class BatchEntry:
     landing_id: str
     accepted: int
     applied: int
+    set_aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ class Manifest:
         return replace(self, shard=shard.name, shards=(), count=shard.count, digest=shard.digest, files=files)
 
     @property
+    def set_aside(self) -> int:
+        """How many accepted records of its batches no database takes."""
+        return sum(len(entry.set_aside) for entry in self.batches)
+
+    @property
     def key(self) -> str:
         """The key of the manifest itself."""
         return f"{self.folder}/{layout.MANIFEST}"
@@ -163,6 +171,9 @@ class Manifest:
         """As the object that is stored; the same manifest gives the same bytes, its checksum last."""
         content = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
         content["files"] = [{name: value for name, value in e.items() if value is not None} for e in content["files"]]
+        for entry in content["batches"]:
+            if not entry["set_aside"]:
+                del entry["set_aside"]
         return dump({**content, CHECKSUM: checksum_of(content)})
 
 
@@ -185,7 +196,9 @@ def parse_manifest(data: bytes, key: str) -> Manifest:
         if raw["format"] not in range(1, FORMAT + 1):
             raise ValueError(f"its format is {raw['format']!r}; this version reads 1 to {FORMAT}")
         raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
-        raw["batches"] = tuple(BatchEntry(**entry) for entry in raw["batches"])
+        raw["batches"] = tuple(
+            BatchEntry(**{**entry, "set_aside": tuple(entry.get("set_aside", ()))}) for entry in raw["batches"]
+        )
         raw["deltas"] = tuple(raw["deltas"])
         raw["shards"] = tuple(ShardEntry(**entry) for entry in raw.get("shards", ()))
         manifest = Manifest(**raw)

@@ -27,7 +27,7 @@ from embedding_assets.vectorstore.verification import Verdict
 
 FORMAT = 2  # 1 was not sealed
 _KIND = "quarantine report"
-EntryKind = Literal["delta", "snapshot"]
+EntryKind = Literal["delta", "snapshot", "record"]  # records: see `unstorable`
 _KEPT_ASIDE = "report.json.original"  # where a legacy folder has a file of the report's name
 
 
@@ -176,7 +176,7 @@ def execute_quarantine(store: ObjectStore, plan: QuarantinePlan) -> QuarantineRe
         layout.now().isoformat(),
         plan.run_id,
     )
-    report = _write_report(store, report)
+    report = write_report(store, report)
     delete_database(store, plan.folder, [file.original for file in files])
     return report
 
@@ -345,7 +345,7 @@ def _copy(store: ObjectStore, file: MovedFile) -> None:
             raise
 
 
-def _write_report(store: ObjectStore, report: QuarantineReport) -> QuarantineReport:
+def write_report(store: ObjectStore, report: QuarantineReport) -> QuarantineReport:
     """The report that counts: the first, for it saw the most."""
     data = seal(_KIND, report.key, asdict(report))
     try:

@@ -202,7 +202,7 @@ def test_the_manifest_of_a_newer_format_is_unknown_and_of_an_edited_one_corrupte
     newer = dataclasses.replace(world.delta, format=FORMAT + 1)
     world.store.replace(newer.key, newer.to_bytes())
     assert world.verify(ref(world.delta), "quick").verdict.kind == "unknown"
-    world.store.replace(newer.key, world.delta.to_bytes().replace(b'"format": 3', b'"format": 4'))
+    world.store.replace(newer.key, world.delta.to_bytes().replace(b'"format": 4', b'"format": 5'))
     assert world.verify(ref(world.delta), "quick").verdict.kind == "corrupted"
 
 

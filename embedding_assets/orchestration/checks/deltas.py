@@ -8,6 +8,7 @@ from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_of, cell_partitions, partition_of
 from embedding_assets.orchestration.tables import table
 from embedding_assets.pipeline.proofs import prove_deltas
+from embedding_assets.vectorstore.unstorable import in_words
 
 
 def build_deltas_are_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDefinition:
@@ -32,14 +33,17 @@ def build_deltas_are_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDefi
         else:
             said = f"{len(proof.deltas)} of {len(proof.deltas)} deltas are whole"
             said += "".join(f"; delta {delta.ref.id} was {delta.remark}" for delta in proof.deltas if delta.remark)
+        if proof.set_aside:
+            said += f"; {in_words(proof.set_aside)}"
         return dg.AssetCheckResult(
-            passed=proof.whole and not proof.waiting,
+            passed=proof.whole and not proof.waiting and not proof.set_aside,
             severity=dg.AssetCheckSeverity.WARN if proof.whole else dg.AssetCheckSeverity.ERROR,
             description=said,
             metadata={
                 "deltas": len(proof.deltas),
                 "damaged": len(damaged),
                 "batches_without_a_delta": len(proof.waiting),
+                "set_aside_records": len(proof.set_aside),
                 "records": sum(delta.manifest.count for delta in proof.deltas if delta.manifest),
                 "verdicts": table(
                     [

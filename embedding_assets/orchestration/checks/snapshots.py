@@ -9,6 +9,7 @@ from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import collection_partitions, partition_of
 from embedding_assets.pipeline.proofs import prove_snapshot
 from embedding_assets.scratch import ScratchFolder
+from embedding_assets.vectorstore.unstorable import in_words
 
 _NAMED = 20
 
@@ -38,6 +39,7 @@ def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDef
                 f" or among the {proof.waiting} that wait for compaction" if proof.waiting else ""
             )
             said += f"; it was {proof.remark}" if proof.remark else ""
+            said += f"; {in_words(proof.set_aside)}" if proof.set_aside else ""
         return dg.AssetCheckResult(
             passed=not proof.problems and proof.conserved,
             description=said,
@@ -46,6 +48,7 @@ def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDef
                 "records": proof.manifest.count if proof.manifest else 0,
                 "accepted": proof.accepted,
                 "waiting_for_compaction": proof.waiting,
+                "set_aside_records": len(proof.set_aside),
                 "lost": len(proof.lost),
                 "lost_ids": list(proof.lost[:_NAMED]),
                 "of_unknown_batches": len(proof.unexplained),

@@ -120,6 +120,7 @@ def say_built(done: CellDeltas) -> Metadata:
         "failed_deltas": len(done.failed),
         "damaged_landings": len(done.damaged),
         "set_aside": list(done.aside) or "nothing",
+        "set_aside_records": sum(manifest.set_aside for manifest in every),
         "deltas_of_cell": len(every),
         "records_of_cell": sum(manifest.count for manifest in every),
         "bytes_of_cell": sum(manifest.size for manifest in every),
