@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from embedding_assets.batches.answers import GRACE_SECONDS, window_end
 from embedding_assets.batches.documents import Refused
+from embedding_assets.batches.latest import latest_content
 from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS, TOKEN_LIMIT
-from embedding_assets.batches.requests import (
-    Asked,
-    latest_content,
-    read_refused,
-)
+from embedding_assets.batches.refused_documents import read_refused
+from embedding_assets.batches.requests import Asked, Damaged
 from embedding_assets.batches.standing import CellStanding, RequestStanding, read_standing
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
@@ -99,6 +98,8 @@ class CellBalance:
     waiting: Mapping[str, int] = field(default_factory=dict)
     limit: str = ""
 
+    damaged: tuple[Damaged, ...] = ()  # records of what was asked that are damaged or gone; all others count as ever
+
     @property
     def pending(self) -> int:
         """Records that are asked and not settled."""
@@ -140,11 +141,15 @@ def balance(store: ObjectStore, spec: CollectionSpec, day: str) -> CellBalance:
     """A cell's books, computed from the ids that were asked and those that came back.
 
     Raises:
-        CorruptedError: a record of what was asked is damaged.
         StoreError: the store did not answer, or refuses.
     """
     standing = read_standing(store, spec, day, lambda: latest_content(store, spec.name, since=day).digests)
-    return balance_of(spec.name, day, standing, read_refused(store, spec.name, day))
+    try:
+        refused = read_refused(store, spec.name, day)
+    except CorruptedError as error:
+        refused, damage = [], Damaged("-", error.subject, error.reason)
+        standing = replace(standing, damaged=(*standing.damaged, damage))
+    return balance_of(spec.name, day, standing, refused)
 
 
 def balance_of(collection: str, day: str, standing: CellStanding, refused: Iterable[Refused]) -> CellBalance:
@@ -181,6 +186,7 @@ def balance_of(collection: str, day: str, standing: CellStanding, refused: Itera
         min((p.not_before for p in standing.places.values() if p.kind == "again" and not p.due), default=0.0),
         dict(Counter(p.reason for p in standing.places.values() if p.kind in _ASKED_LATER and p.reason)),
         next((_limit(place.reason) for place in limited), ""),
+        standing.damaged,
     )
 
 

@@ -9,7 +9,7 @@ from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.awaited import is_late
 from embedding_assets.batches.cell_names import CellNames
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
-from embedding_assets.batches.files import in_parallel, read
+from embedding_assets.batches.files import find, in_parallel
 from embedding_assets.batches.position import Budget
 from embedding_assets.batches.requests import SentBatch
 from embedding_assets.batches.results import UNKNOWN_SECONDS
@@ -54,7 +54,7 @@ def look_up(
     def look(request_id: str) -> tuple[SentBatch, ApiBatch | None, bool] | ApiUnavailableError | None:
         key = f"{layout.requests(names.collection, names.day, request_id)}/{layout.BATCH}"
         try:
-            sent = read(store, SentBatch, key)
+            sent = find(store, SentBatch, key)
             if sent is None or layout.part(sent.batch_id) in names.landed:
                 return None
             return sent, api.retrieve(sent.batch_id), request_id in names.given_up

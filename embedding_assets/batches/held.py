@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from embedding_assets.batches.files import encode, read
+from embedding_assets.batches.files import encode, find
 from embedding_assets.batches.requests import Request
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
@@ -32,6 +32,6 @@ def note_held(store: ObjectStore, request: Request, reason: str, code: str) -> N
 def read_held(store: ObjectStore, request: Request) -> Held | None:
     """Why a request without a batch is not sent yet; None where nothing is known of it."""
     try:
-        return read(store, Held, f"{request.folder}/{_NAME}")
+        return find(store, Held, f"{request.folder}/{_NAME}")
     except CorruptedError:
         return None  # it says why, and decides nothing

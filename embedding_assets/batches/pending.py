@@ -19,9 +19,9 @@ from embedding_assets.batches.discover import requests_of, undiscovered
 from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.identity import creator_of, known_identity
 from embedding_assets.batches.kinds import others_among
+from embedding_assets.batches.latest import latest_content
 from embedding_assets.batches.pending_work import PendingCell, PendingWork
 from embedding_assets.batches.position import Budget, Cell, Position, cell_of, is_cell, is_day, key_of, start_of
-from embedding_assets.batches.requests import latest_content
 from embedding_assets.batches.standing import read_standing
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog

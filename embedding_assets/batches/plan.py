@@ -14,12 +14,11 @@ from embedding_assets.batches.batch_file import cut, line_sizes
 from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
 from embedding_assets.batches.identity import identity_of
 from embedding_assets.batches.kinds import fits
+from embedding_assets.batches.latest import Latest, latest_content
 from embedding_assets.batches.requests import (
-    Latest,
     Request,
     asked_documents,
-    latest_content,
-    read_requests,
+    read_cell,
     request_id_of,
 )
 from embedding_assets.batches.standing import CellStanding, read_standing
@@ -121,7 +120,7 @@ def plan_submission(
         StoreError: the store did not answer, or refuses.
     """
     store_id = identity_of(store)
-    cell = read_requests(store, spec.name, day)
+    records = read_cell(store, spec.name, day)
     history = _History(store, spec.name, day, whole=documents is not None)
     new: tuple[Planned, ...] = ()
     asked_before = 0
@@ -138,14 +137,15 @@ def plan_submission(
             found.update(zip(*columns, strict=True))
         return found
 
-    standing = read_standing(store, spec, day, latest, cell)
+    standing = read_standing(store, spec, day, latest, records)
+    asked = [one.asked for one in standing.requests]
     with ScratchFolder("plan", folder) as scratch:
         again = tuple(p for part in _again(store, spec, store_id, standing, scratch) for p in part)
     waiting = {place.request_id for place in standing.places.values() if place.kind == "again"}
     return SubmissionPlan(
         spec.name,
         day,
-        tuple(a.request for a in cell if a.batch is None and fits(a.request, spec)),
+        tuple(a.request for a in asked if a.batch is None and not a.damage and fits(a.request, spec)),
         again,
         new,
         asked_before,
@@ -181,7 +181,7 @@ def _new(
     """The documents whose content is not the one last asked for, cut into requests."""
     table = documents.table
     ids, digests = table.column("id").to_pylist(), table.column("digest").to_pylist()
-    wanted = [latest.digests.get(i) != d for i, d in zip(ids, digests, strict=True)]
+    wanted = [latest.digests.get(i) != d and d not in latest.uncertain for i, d in zip(ids, digests, strict=True)]
     before = len(wanted) - sum(wanted)
     table = table.filter(pa.array(wanted, pa.bool_()))
     sizes = line_sizes(spec, table)
@@ -205,14 +205,11 @@ def _again(
     planned = []
     for request_id, places in sorted(standing.again().items()):
         request = requests[request_id]
-        table = pq.read_table(asked_documents(store, request, folder))
+        try:
+            table = pq.read_table(asked_documents(store, request, folder))
+        except CorruptedError:
+            continue  # the cell's books name it
         left = table.filter(pc.is_in(table.column("id"), pa.array([p.id for p in places], pa.string())))
-        if left.num_rows != len(places):
-            raise CorruptedError(
-                f"{request.folder}/{request.documents.name}",
-                "lacks documents that its list of ids has",
-                "Remove this request's folder; its documents are then asked again.",
-            )
         sizes = line_sizes(spec, left)
         planned.append(_cut(spec, _Turn(store_id, request.day, request.attempt + 1, request_id), left, sizes))
     return planned

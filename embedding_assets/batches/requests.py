@@ -9,14 +9,13 @@ says which batch answers it; of two batches for one request the other is a dupli
 {collection}/requests/{day}/{request_id}/request.json               the intent
 {collection}/requests/{day}/{request_id}/batch.json                 the batch
 {collection}/requests/{day}/{request_id}/given-up.json              that nobody waits for it any more
-{collection}/requests/{day}/refused/{id}.json                      the documents that could not be asked, by name
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,14 +37,12 @@ from embedding_assets.batches.files import (
     write_parquet,
 )
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.errors import CorruptedError
+from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
 _ID_RULE = 2  # of the digests that name requests
-REFUSED = "refused"
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @dataclass(frozen=True)
@@ -106,14 +103,6 @@ class GivenUp:
 
 
 @dataclass(frozen=True)
-class RefusedDocuments:
-    """The documents of a cell that could not be asked."""
-
-    documents: tuple[Refused, ...]
-    format: int = FORMAT
-
-
-@dataclass(frozen=True)
 class InputNotes:
     """What is special about a foreign batch's input file.
 
@@ -132,12 +121,30 @@ class InputNotes:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A record of what was asked that is damaged or gone: the request it is of, its key, and what is wrong with it."""
+
+    request_id: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"request {self.request_id}: {self.key}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Asked:
-    """A request with its batch, None as long as nobody knows of one; and whether a person gave that batch up."""
+    """A request with its batch; None as long as nobody knows of one.
+
+    Attributes:
+        given_up: whether a person gave that batch up.
+        damage: what is wrong with the record of its batch: whether it was sent, and as what, cannot be told.
+    """
 
     request: Request
     batch: SentBatch | None
     given_up: bool = False
+    damage: Damaged | None = None
 
 
 def request_id_of(
@@ -190,7 +197,7 @@ def read_input_notes(store: ObjectStore, request: Request) -> InputNotes:
     if request.input_notes is None:
         return InputNotes()
     key = f"{request.folder}/{request.input_notes}"
-    notes = read(store, InputNotes, key)
+    notes = find(store, InputNotes, key)
     if notes is None:
         raise CorruptedError(key, "is gone from the store", "Restore it from a copy, or remove its folder.")
     return notes
@@ -241,47 +248,99 @@ def batch_for(store: ObjectStore, request: Request) -> SentBatch | None:
 
 
 def read_requests(store: ObjectStore, collection: str, day: str) -> list[Asked]:
-    """The requests of a cell, in the order they were made.
+    """The requests of a cell that can be read, in the order they were made. Errors as `read_cell`."""
+    return read_cell(store, collection, day)[0]
+
+
+def read_cell(store: ObjectStore, collection: str, day: str) -> tuple[list[Asked], list[Damaged]]:
+    """The requests of a cell, in the order they were made, and what of their records is damaged or gone.
 
     Raises:
-        CorruptedError: a record of what was asked cannot be read.
         StoreError: the store did not answer, or refuses.
     """
-    keys = {item.key for item in store.walk(layout.requests(collection, day))}
+    sizes = {item.key: item.size for item in store.walk(layout.requests(collection, day))}
+    found, damaged = _readable(store, sizes)
 
-    def load(folder: str) -> Asked:
-        request = _read_request(store, folder)
-        known = f"{folder}/{layout.BATCH}" in keys
+    def load(request: Request) -> Asked:
+        key = f"{request.folder}/{layout.BATCH}"
         # The marker alone counts, so that one that cannot be read holds up nothing.
-        return Asked(request, batch_for(store, request) if known else None, f"{folder}/{layout.GIVEN_UP}" in keys)
+        given_up = f"{request.folder}/{layout.GIVEN_UP}" in sizes
+        try:
+            return Asked(request, batch_for(store, request) if key in sizes else None, given_up)
+        except CorruptedError as error:
+            return Asked(request, None, given_up, Damaged(request.request_id, key, error.reason))
 
-    return sorted(in_parallel(load, _folders(keys)), key=lambda a: (a.request.day, a.request.made))
+    asked = in_parallel(load, found)
+    damaged += [item.damage for item in asked if item.damage]
+    for request in found:
+        for file in (request.documents, request.ids):
+            key = f"{request.folder}/{file.name}"
+            if sizes.get(key) != file.size:
+                reason = "is not what was written there" if key in sizes else "is gone from the store"
+                damaged.append(Damaged(request.request_id, key, reason))
+    return asked, damaged
 
 
 def read_history(store: ObjectStore, collection: str, since: str = "") -> list[Request]:
-    """All requests of a collection, or those of a day and later, in the order they were made. Errors as above."""
+    """The requests of a collection, or those of a day and later, that can be read, in the order they were made."""
+    return history_of(store, collection, since)[0]
+
+
+def history_of(store: ObjectStore, collection: str, since: str) -> tuple[list[Request], list[Damaged], list[str]]:
+    """The requests as `read_history`, those that cannot be read, and the keys of all."""
     folder = layout.requests(collection)
-    keys = (item.key for item in store.walk(folder, after=f"{folder}/{since}" if since else None))
-    requests = in_parallel(lambda key: _read_request(store, key), _folders(keys))
-    return sorted(requests, key=lambda request: (request.day, request.made))
+    keys = [item.key for item in store.walk(folder, after=f"{folder}/{since}" if since else None)]
+    return (*_readable(store, keys), keys)
+
+
+def _readable(store: ObjectStore, keys: Iterable[str]) -> tuple[list[Request], list[Damaged]]:
+    """The requests with these keys that can be read, in the order they were made; and those that cannot."""
+
+    def load(folder: str) -> Request | Damaged:
+        key = f"{folder}/{layout.REQUEST}"
+        try:
+            request = read(store, Request, key)
+        except CorruptedError as error:
+            return Damaged(folder.rsplit("/", 1)[1], key, error.reason)
+        except ObjectMissingError:
+            return Damaged(folder.rsplit("/", 1)[1], key, "is gone from the store")
+        if request.folder != folder:
+            return Damaged(folder.rsplit("/", 1)[1], key, f"it belongs to {request.folder}")
+        return request
+
+    found = in_parallel(load, _folders(keys))
+    requests = [one for one in found if isinstance(one, Request)]
+    return sorted(requests, key=lambda one: (one.day, one.made)), [one for one in found if isinstance(one, Damaged)]
 
 
 def _folders(keys: Iterable[str]) -> list[str]:
-    """The folders of committed requests among these keys."""
-    committed = (key.rsplit("/", 1)[0] for key in keys if key.endswith(f"/{layout.REQUEST}"))
-    return [folder for folder in committed if REQUEST_ID.fullmatch(folder.rsplit("/", 1)[1])]
+    """The folders of committed requests among these keys: a batch is the sign of one, too."""
+    parts = (key.rsplit("/", 2) for key in keys)
+    return sorted(
+        {
+            f"{part[0]}/{part[1]}"
+            for part in parts
+            if part[-1] in (layout.REQUEST, layout.BATCH) and REQUEST_ID.fullmatch(part[1])
+        }
+    )
 
 
-def _read_request(store: ObjectStore, folder: str) -> Request:
-    request = read(store, Request, f"{folder}/{layout.REQUEST}")
-    if request.folder != folder:
-        raise CorruptedError(f"{folder}/{layout.REQUEST}", f"it belongs to {request.folder}", "Move it back there.")
-    return request
+def asked_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], None] | None = None) -> pa.Table:
+    """What a request asked, as columns id and digest; from its documents where the list itself is damaged.
 
+    Args:
+        found: told where the list is damaged.
 
-def asked_ids(store: ObjectStore, request: Request) -> pa.Table:
-    """What a request asked, as columns id and digest; CorruptedError where the record is damaged."""
-    return read_parquet(store, request.folder, request.ids)
+    Raises:
+        CorruptedError: both are damaged or gone.
+        StoreError: the store did not answer, or refuses.
+    """
+    try:
+        return read_parquet(store, request.folder, request.ids)
+    except CorruptedError as error:
+        if found:
+            found(Damaged(request.request_id, error.subject, error.reason))
+        return read_parquet(store, request.folder, request.documents).select(["id", "digest"])
 
 
 def names_of_requests(store: ObjectStore, collection: str, day: str) -> list[str]:
@@ -294,71 +353,3 @@ def names_of_requests(store: ObjectStore, collection: str, day: str) -> list[str
 def asked_documents(store: ObjectStore, request: Request, folder: Path) -> Path:
     """A request's documents (DOCUMENTS_SCHEMA) as a Parquet file; CorruptedError where they are damaged."""
     return fetch_file(store, request.folder, request.documents, folder / f"{request.request_id}.parquet")
-
-
-@dataclass(frozen=True)
-class Latest:
-    """What was last asked for of every id: its content digest, and the request that asked."""
-
-    digests: dict[str, bytes]
-    requests: dict[str, str]
-
-
-def latest_content(store: ObjectStore, collection: str, since: str = "") -> Latest:
-    """What was last asked for of every id of a collection, or of those asked for on a day and later.
-
-    Only first attempts count: a repetition is later than what it repeats, but its text is not newer.
-
-    Raises:
-        As `read_requests`.
-    """
-    first = [request for request in read_history(store, collection, since) if request.attempt == 1]
-    latest = Latest({}, {})
-    for request, table in zip(first, in_parallel(lambda one: asked_ids(store, one), first), strict=True):
-        ids = table.column("id").to_pylist()
-        latest.digests.update(zip(ids, table.column("digest").to_pylist(), strict=True))
-        latest.requests.update(dict.fromkeys(ids, request.request_id))
-    return latest
-
-
-def record_refused(store: ObjectStore, collection: str, day: str, refused: Iterable[Refused]) -> bool:
-    """Write down the documents that could not be asked; nothing where that is known. Returns whether it was news.
-
-    The newest list of a day is the one that holds. One that says what an earlier day's newest says is not repeated,
-    since a source without `{day}` is read every day.
-    """
-    documents = tuple(refused)
-    known = _newest_refused(store, collection, day)
-    if documents == (known or ()):
-        return False
-    if known is None and any(documents == _newest_refused(store, collection, d) for d in _days(store, collection)):
-        return False
-    key = f"{layout.requests(collection, day)}/{REFUSED}/{layout.new_id()}.json"
-    store.put_new(key, encode(RefusedDocuments(documents), key))
-    return True
-
-
-def read_refused(store: ObjectStore, collection: str, day: str) -> list[Refused]:
-    """The documents of a cell that could not be asked, by name.
-
-    Raises:
-        CorruptedError: their list is damaged.
-        StoreError: the store did not answer, or refuses.
-    """
-    return list(_newest_refused(store, collection, day) or ())
-
-
-def _newest_refused(store: ObjectStore, collection: str, day: str) -> tuple[Refused, ...] | None:
-    keys = [item.key for item in store.walk(f"{layout.requests(collection, day)}/{REFUSED}")]
-    if not keys:
-        return None
-    if not keys[-1].endswith(".jsonl"):
-        return read(store, RefusedDocuments, keys[-1]).documents
-    try:  # as earlier versions wrote it: a line each, no seal
-        return tuple(Refused(**orjson.loads(line)) for line in store.get(keys[-1]).splitlines())
-    except (ValueError, TypeError) as error:
-        raise CorruptedError(keys[-1], "is no list of documents", "Run `embedding-assets repair`.") from error
-
-
-def _days(store: ObjectStore, collection: str) -> list[str]:
-    return [day for day in store.folders(layout.requests(collection)) if _DAY.fullmatch(day)]

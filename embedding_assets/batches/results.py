@@ -41,6 +41,7 @@ from embedding_assets.batches.requests import (
     read_input_notes,
     read_requests,
 )
+from embedding_assets.batches.standing import with_landing
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ApiUnavailableError, CorruptedError
 from embedding_assets.scratch import ScratchFolder
@@ -129,12 +130,11 @@ def poll(
 
     Raises:
         ApiError: the API refuses the key, or a request as such. One batch's trouble is in its row instead.
-        CorruptedError: a record of what was asked cannot be read.
         StoreError: the store did not answer, or refuses.
     """
-    asked = read_requests(store, spec.name, day)
     landings = all_landings(store, spec.name, day)
     afresh = {batch_id for batch_id, some in landings.items() if declared_since(some[0], spec)}
+    asked = [with_landing(item, landings) for item in read_requests(store, spec.name, day)]
     wanted = [
         item.batch
         for item in asked
@@ -146,6 +146,8 @@ def poll(
         ids = {batch.batch_id for batch in wanted}
 
         def row(item: Asked) -> BatchRow:
+            if item.batch is None and item.damage is not None:
+                return _row(item, "trouble", reason=str(item.damage))
             if item.batch is None:
                 return _row(item, "unsent")
             if item.batch.batch_id not in ids:

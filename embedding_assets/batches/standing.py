@@ -20,7 +20,7 @@ from embedding_assets.batches.held import Held, read_held
 from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import LOST_CODE, Landing, all_landings
 from embedding_assets.batches.refusals import LIMITS, TOKEN_LIMIT, pause_after
-from embedding_assets.batches.requests import Asked, asked_ids, read_input_notes, read_requests
+from embedding_assets.batches.requests import Asked, Damaged, SentBatch, asked_ids, read_cell, read_input_notes
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
@@ -91,10 +91,16 @@ class RequestStanding:
 
 @dataclass(frozen=True)
 class CellStanding:
-    """A cell: its requests, in the order they were made, and the place of every record by content digest."""
+    """A cell: its requests, in the order they were made, and the place of every record by content digest.
+
+    Attributes:
+        damaged: records of what was asked that are damaged or gone. Requests of which nothing is left are in no other
+            field.
+    """
 
     requests: tuple[RequestStanding, ...]
     places: Mapping[bytes, Place]
+    damaged: tuple[Damaged, ...] = ()
 
     def again(self) -> dict[str, list[Place]]:
         """The records to be asked again now, by the request that leaves them over."""
@@ -110,27 +116,44 @@ def read_standing(
     spec: CollectionSpec,
     day: str,
     latest: Callable[[], Mapping[str, bytes]],
-    asked: list[Asked] | None = None,
+    records: tuple[list[Asked], list[Damaged]] | None = None,
 ) -> CellStanding:
     """Where every record of a cell stands.
 
     Args:
-        latest: gives the content last asked for of each id (`requests.latest_content`); called only when records
+        latest: gives the content last asked for of each id (`latest.latest_content`); called only when records
             would be asked again, since one that has a newer text must not be.
-        asked: the cell's requests, where the caller has read them.
+        records: what `read_cell` gives, where the caller has read it.
 
     Raises:
-        CorruptedError: a record of what was asked is damaged.
         StoreError: the store did not answer, or refuses.
     """
-    asked = read_requests(store, spec.name, day) if asked is None else asked
+    asked, damage = read_cell(store, spec.name, day) if records is None else records
+    damaged = {one.key: one for one in damage}
+
+    def note(one: Damaged) -> None:
+        damaged.setdefault(one.key, one)
+
     landings = all_landings(store, spec.name, day)
+    asked = [with_landing(item, landings) for item in asked]
+    for item in asked:
+        if item.damage:
+            note(item.damage)
     waited_for: list[Notes] = []  # read once, and only where something is waited for
 
-    def load(item: Asked) -> RequestStanding:
-        ids = asked_ids(store, item.request)
-        notes = read_input_notes(store, item.request)
-        return replace(placed(item, ids), refused=notes.refused, tokens=frozenset(notes.tokens))
+    def load(item: Asked) -> RequestStanding | None:
+        try:
+            ids = asked_ids(store, item.request, note)
+        except CorruptedError as error:
+            note(Damaged(item.request.request_id, error.subject, error.reason))
+            return None
+        standing = placed(item, ids)
+        try:
+            notes = read_input_notes(store, item.request)
+        except CorruptedError as error:
+            note(Damaged(item.request.request_id, error.subject, error.reason))
+            return standing
+        return replace(standing, refused=notes.refused, tokens=frozenset(notes.tokens))
 
     def placed(item: Asked, ids: pa.Table) -> RequestStanding:
         if not fits(item.request, spec):
@@ -148,7 +171,7 @@ def read_standing(
         said, late = notes.awaited.get(item.batch.batch_id, ""), notes.late.get(item.batch.batch_id)
         return RequestStanding(item, None, ids, awaited=said, late=late)
 
-    standings = tuple(in_parallel(load, asked))
+    standings = tuple(one for one in in_parallel(load, asked) if one is not None)
     places: dict[bytes, Place] = {}
     for one in standings:
         if not one.aside:
@@ -157,7 +180,21 @@ def read_standing(
         if one.aside:
             _count_aside(one, places)
     _settle(spec, places, latest)
-    return CellStanding(standings, places)
+    return CellStanding(standings, places, tuple(damaged[key] for key in sorted(damaged)))
+
+
+def with_landing(item: Asked, landings: Mapping[str, list[Landing]]) -> Asked:
+    """A request whose batch's record is damaged or gone, with the batch that its landing names; others as they are."""
+    request = item.request
+    if item.batch is not None:
+        return item
+    named = [some[0] for some in landings.values() if some[0].request_id == request.request_id]
+    if not named:
+        return item
+    landing = min(named, key=lambda one: (one.accepted == 0, one.created_at, one.batch_id))
+    gone = Damaged(request.request_id, f"{request.folder}/{layout.BATCH}", "is gone from the store")
+    batch = SentBatch(landing.batch_id, landing.created_at, "", request.foreign)
+    return replace(item, batch=batch, damage=item.damage or gone)
 
 
 def _with_landing(store: ObjectStore, asked: Asked, landing: Landing, ids: pa.Table) -> RequestStanding:
@@ -211,6 +248,8 @@ def _count_aside(one: RequestStanding, places: dict[bytes, Place]) -> None:
 
 
 def _outcome(one: RequestStanding, record_id: str, ask_again: bool) -> tuple[Kind, str, str]:
+    if one.asked.damage and one.asked.batch is None:
+        return "in_flight", f"the record of its batch is damaged: {one.asked.damage.reason}", ""
     if one.asked.batch is None:
         return ("unsent", one.held.reason, one.held.code) if one.held else ("unsent", "no batch was created yet", "")
     landing = one.landing

@@ -8,8 +8,9 @@ a crash the API's own list tells whether the batch was created; of two batches f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from embedding_assets.batches.held import note_held
 from embedding_assets.batches.identity import STORE_KEY, creator_of, identity_of
 from embedding_assets.batches.plan import Planned, SubmissionPlan, documents_for, plan_submission
 from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS, QUOTA, TOKEN_LIMIT
+from embedding_assets.batches.refused_documents import record_refused
 from embedding_assets.batches.requests import (
     Request,
     SentBatch,
@@ -29,11 +31,10 @@ from embedding_assets.batches.requests import (
     batch_for,
     commit_batch,
     commit_intent,
-    record_refused,
     write_files,
 )
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.errors import ApiError, ApiUnavailableError, DocumentError
+from embedding_assets.errors import ApiError, ApiUnavailableError, CorruptedError, DocumentError
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store import layout
@@ -152,12 +153,20 @@ def execute_submission(
                 sender.hold(met)
             if not met and plan.token_limited and (active := sender.active()):
                 sender.held = f"the limit of enqueued tokens was met and {active} batches are unfinished"
-            rows = [sender.finish(request) for request in plan.unfinished]
-            rows += [sender.submit(planned, plan.day) for planned in (*plan.again, *plan.new)]
+            rows = [_contained(partial(sender.finish, request), request) for request in plan.unfinished]
+            rows += [_contained(partial(sender.submit, one, plan.day), one) for one in (*plan.again, *plan.new)]
             note = sender.held or note
         if not spec.probe:
             note = "; ".join(filter(None, [note, "the probe before submitting is skipped (`probe: false`)"]))
     return Submission(spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note, plan.passed_over)
+
+
+def _contained(send: Callable[[], SentRow], asked: Request | Planned) -> SentRow:
+    """One request whose record is damaged is not sent, and does not stop the others."""
+    try:
+        return send()
+    except CorruptedError as error:
+        return SentRow(asked.request_id, asked.attempt, asked.count, "deferred", reason=str(error))
 
 
 def _probe(api: EmbeddingApi, spec: CollectionSpec) -> QuotaError | None:

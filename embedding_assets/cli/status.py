@@ -67,6 +67,10 @@ def status_table(rows: Sequence[CollectionStatus]) -> Table:
         facts.append(("set aside, not storable", [f"{row.set_aside_records:,}" for row in rows]))
     if any(row.damaged for row in rows):
         facts.append(("[bold red]current version damaged[/]", [row.damaged or "-" for row in rows]))
+    if any(row.damaged_requests for row in rows):
+        facts.append(
+            ("[bold red]damaged records of requests[/]", ["\n".join(row.damaged_requests) or "-" for row in rows])
+        )
     if any(row.set_aside for row in rows):
         facts.append(("set aside, of another kind", ["; ".join(row.set_aside) or "-" for row in rows]))
     if any(row.late for row in rows):

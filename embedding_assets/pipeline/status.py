@@ -39,6 +39,7 @@ class CollectionStatus:
         declaration: what is wrong with the declaration, and what to type; empty where it fits.
         set_aside: the deltas and batches of another kind than the collection's, by name; they count in no other field,
             and their records are pending or accepted by other batches.
+        damaged_requests: the records of what was asked that are damaged or gone, by name and key.
         late: the batches that should have ended long ago, by name, with what the API said of them.
         set_aside_records: accepted records that no database takes; the quarantine has them.
     """
@@ -62,6 +63,7 @@ class CollectionStatus:
     late: tuple[str, ...] = ()
     waiting_for_quota: int = 0
     set_aside_records: int = 0
+    damaged_requests: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -73,7 +75,6 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
 
     Raises:
         StoreError: the store did not answer, or refuses.
-        CorruptedError: a request's record is damaged.
     """
     held, wrong = as_held(store, spec), mismatch(store, spec)
     books: list[CellBalance] = at_once(
@@ -112,6 +113,7 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
             *(f"batch {one}" for cell in books for one in cell.aside),
         ),
         late=tuple(f"batch {one}" for cell in books for one in cell.late),
+        damaged_requests=tuple(str(one) for cell in books for one in cell.damaged),
         waiting_for_quota=sum(cell.limited for cell in books),
         set_aside_records=count_set_aside(store, spec.name),
     )

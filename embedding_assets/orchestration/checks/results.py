@@ -53,9 +53,9 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
         yield dg.AssetCheckResult(
             asset_key=asset,
             check_name=_COMPLETE,
-            passed=books.balanced and not books.rejected and not books.limited and not books.late,
+            passed=books.balanced and not books.rejected and not books.limited and not books.late and not books.damaged,
             severity=dg.AssetCheckSeverity.WARN if books.balanced else dg.AssetCheckSeverity.ERROR,
-            description=_books_in_words(books) + _late_in_words(books.late),
+            description=_books_in_words(books) + _late_in_words(books.late) + _damaged_in_words(books),
             metadata={
                 "requested": books.requested,
                 "accepted": books.accepted,
@@ -71,6 +71,7 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
                 "unaccounted": len(books.unaccounted),
                 "set_aside_batches": books.aside[:_NAMED],
                 "late_batches": books.late[:_NAMED],
+                "damaged_requests": [str(one) for one in books.damaged[:_NAMED]],
                 "unaccounted_ids": list(books.unaccounted[:_NAMED]),
                 "batches": table(
                     [
@@ -112,6 +113,15 @@ def _late_in_words(late: list[str]) -> str:
         return ""
     said = "1 batch" if len(late) == 1 else f"{len(late)} batches, such as"
     return f"; late: {said} {late[0]}; `embedding-assets batches list --open` shows what can be done"
+
+
+def _damaged_in_words(books: CellBalance) -> str:
+    """Others go on: it is a warning, which blocks nothing."""
+    count = len(books.damaged)
+    if not count:
+        return ""
+    said = "1 record of a request is" if count == 1 else f"{count} records of requests are"
+    return f"; {said} damaged, such as {books.damaged[0]}"
 
 
 def _books_in_words(books: CellBalance) -> str:
