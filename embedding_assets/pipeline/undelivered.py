@@ -43,7 +43,10 @@ def undelivered(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> l
         landings = at_once(lambda item: _landing(store, names.collection, names.day, *item), rest[part])
         if None in landings:  # damaged: an older one of the same batch may count
             every = newest_landings(store, names.collection, names.day)
-            return [one.landing_id for one in landings_without_delta(every, deltas, spec)]
+            whole = {layout.part(one.batch_id) for one in every}
+            # Where no landing of a batch can be read, a run polls it afresh, as if nothing had been landed.
+            broken = [i for (batch, i), one in zip(rest[part], landings, strict=True) if not one and batch not in whole]
+            return [*broken, *(one.landing_id for one in landings_without_delta(every, deltas, spec))]
         found += [one.landing_id for one in landings if one is not None and one.accepted and fits(one, spec)]
         if found:
             # That is enough to ask for a run; whether the others hold records, the run sees for itself.
