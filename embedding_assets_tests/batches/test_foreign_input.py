@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets_tests.batches.conftest import DAY
+from embedding_assets_tests.batches.test_crashes import FailingStore, PowerLost
 from embedding_assets_tests.cells import Cell
 
 MODEL = "text-embedding-3-small"
@@ -218,6 +220,26 @@ def test_a_batch_of_several_collections_is_in_the_books_of_all(alone: Sandbox, t
     reasons = " ".join(one.reason for one in balance(store, PARTS.get("lines"), DAY).rejections)
     assert "'WORT#9': no collection's pattern fits" in reasons
     assert "'TWO#1': the patterns of both-a and both-b both fit" in reasons
+
+
+def test_a_crash_between_the_records_of_a_split_batch_and_then_another_declaration_counts_nothing_twice(
+    alone: Sandbox, tmp_path: Path
+) -> None:
+    lines = [line(f"LINE#{n}", f"line {n}") for n in range(6)] + [line(f"WORD#{n}", f"word {n}") for n in range(4)]
+    api, store = ForgedApi(alone, lines), open_store((tmp_path / "store").as_uri())
+    api.batch(tmp_path, {})
+    writes = 0
+    while not any(item.key.endswith(layout.REQUEST) for item in store.walk("words")):
+        writes += 1
+        with suppress(PowerLost):
+            discover(api, FailingStore(store, writes, False), PARTS)
+    assert not any(item.key.endswith(layout.REQUEST) for item in store.walk("lines"))
+    words = Catalog(collections={"words": PARTS.get("words")})
+    discover(api, store, words)
+    poll(api, store, words.get("words"), DAY)
+    books = balance(store, words.get("words"), DAY)
+    assert books.balanced
+    assert (books.accepted, books.rejected, books.pending) == (4, 6, 0)
 
 
 def test_damaged_notes_of_an_input_file_are_noticed(alone: Sandbox, tmp_path: Path) -> None:
