@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 from embedding_assets.batches.files import in_parallel
-from embedding_assets.batches.requests import Damaged, Request, read_requests
-from embedding_assets.errors import ObjectMissingError
+from embedding_assets.batches.requests import Damaged, Request, asked_ids
+from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store.objects import ObjectStore
 
 
-def damaged_documents(store: ObjectStore, collection: str, day: str) -> list[Damaged]:
-    """The documents of a cell's requests that are there and are not what was written: reads them all."""
+def damaged_documents(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:
+    """The documents of requests that are there and are not what was written: reads them all."""
 
     def look(request: Request) -> Damaged | None:
         key = f"{request.folder}/{request.documents.name}"
@@ -20,5 +23,16 @@ def damaged_documents(store: ObjectStore, collection: str, day: str) -> list[Dam
             return None  # `read_cell` says so
         return None if whole else Damaged(request.request_id, key, "is not what was written there")
 
-    requests = [item.request for item in read_requests(store, collection, day)]
     return [one for one in in_parallel(look, requests) if one is not None]
+
+
+def damaged_ids(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:
+    """The lists of ids that are not what was written."""
+    found: list[Damaged] = []
+
+    def look(request: Request) -> None:
+        with suppress(CorruptedError):
+            asked_ids(store, request, found.append)
+
+    in_parallel(look, requests)
+    return found

@@ -138,14 +138,15 @@ def plan_submission(
         return found
 
     standing = read_standing(store, spec, day, latest, records)
-    asked = [one.asked for one in standing.requests]
+    # A batch of another program is never created by us, whatever became of its record.
+    asked = [one.asked for one in standing.requests if not (one.asked.damage or one.asked.request.foreign)]
     with ScratchFolder("plan", folder) as scratch:
         again = tuple(p for part in _again(store, spec, store_id, standing, scratch) for p in part)
     waiting = {place.request_id for place in standing.places.values() if place.kind == "again"}
     return SubmissionPlan(
         spec.name,
         day,
-        tuple(a.request for a in asked if a.batch is None and not a.damage and fits(a.request, spec)),
+        tuple(a.request for a in asked if a.batch is None and fits(a.request, spec)),
         again,
         new,
         asked_before,

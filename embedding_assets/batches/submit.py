@@ -270,7 +270,8 @@ class _Sender:
         request = commit_intent(self.store, ours)
         if request != ours:
             return self.finish(request)
-        return self._create(request)
+        # There is a batch already where somebody deleted the record of the request.
+        return self._adopt(request) or self._create(request)
 
     def finish(self, request: Request) -> SentRow:
         """Find the batch of an intent that somebody else wrote, or create it."""

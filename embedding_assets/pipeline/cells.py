@@ -17,6 +17,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import warm_up
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.pipeline.kinds import as_held, require_declared
+from embedding_assets.pipeline.mending import mend_cell
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store.objects import ObjectStore
@@ -48,6 +49,7 @@ def submit_cell(
         Others as `submit`.
     """
     require_declared(store, spec)
+    mend_cell(store, spec, day, s3=s3)
     return submit(api, store, spec, day, s3=s3)
 
 
@@ -66,6 +68,7 @@ def land_cell(
             "Choose the partition of the day they were submitted on, or leave `batch_ids` empty.",
         )
     held = as_held(store, spec)
+    mend_cell(store, held, day)
     deltas = readable_deltas(store, list_deltas(store, spec.name, day))
     # Where only the distance is another, the delta is built again from what has landed: that has to be whole.
     done = [d for d in deltas if d.vectors == held.vectors or d.distance == held.distance]

@@ -10,6 +10,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.pipeline.findings import Findings, Planned, Row
 from embedding_assets.pipeline.kinds import as_held
+from embedding_assets.pipeline.mending import mend_cell
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.scratch import dead_folders, remove_dead
 from embedding_assets.store import layout
@@ -263,6 +264,11 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
     }
     damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
     rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
+    rows += [
+        {"action": "mend", "name": row["name"], "reason": row["reason"]}
+        for row in found.rows
+        if row["kind"] == "request" and row.get("verdict") == "corrupted"
+    ]
     plan = plan_compaction(store, spec, every_delta=True)
     changed = plan.base is not None and any(
         row.get("verdict") == "valid" and row["name"] == plan.base.id and row["reason"] for row in found.rows
@@ -282,6 +288,11 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
 
     def execute() -> Findings:
         done: list[Row] = []
+        for day in store.folders(layout.requests(spec.name)):
+            mended = mend_cell(store, as_held(store, spec), day, run_id=run_id, read_all=level == "full")
+            done += [
+                {"action": "mended", "name": one.request_id, "reason": f"{one.key}: {one.reason}"} for one in mended
+            ]
         damages = [Damage(*places[name], str(row["reason"])) for row in damaged for name in [str(row["name"])]]
         for one in (one for whole in damages for one in _narrowed(store, spec, whole, level, scratch)):
             verdict = Verdict("corrupted", one.reason)
@@ -346,6 +357,12 @@ def entry_kind(kind: str) -> EntryKind:
         return "delta"
     if kind == "snapshot":
         return "snapshot"
+    if kind == "request":
+        raise ConfigurationError(
+            "records of requests in the quarantine",
+            "are not moved back: what they say stands in their place again",
+            "Look at them with the store's own tools.",
+        )
     if kind == "record":
         raise ConfigurationError(
             "records in the quarantine",

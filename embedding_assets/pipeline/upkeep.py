@@ -9,6 +9,7 @@ from pathlib import Path
 from embedding_assets.batches.balance import balance
 from embedding_assets.batches.collisions import collisions
 from embedding_assets.batches.mending import damaged_documents
+from embedding_assets.batches.requests import read_requests
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
@@ -127,16 +128,12 @@ def check_collection(
             rows.append({"kind": "books", "name": day, "verdict": "corrupted", "reason": reason})
         if books.limited:
             rows.append({"kind": "limit", "name": day, "state": books.limited_in_words})
-        rows += [
-            {
-                "kind": "request",
-                "name": one.request_id,
-                "day": day,
-                "verdict": "corrupted",
-                "reason": f"{one.key}: {one.reason}",
-            }
-            for one in (*books.damaged, *(damaged_documents(store, spec.name, day) if level == "full" else ()))
-        ]
+        hurt = list(books.damaged)
+        if level == "full":
+            hurt += damaged_documents(store, [item.request for item in read_requests(store, spec.name, day)])
+        for one in {damage.key: damage for damage in hurt}.values():
+            why = f"{one.key}: {one.reason}"
+            rows.append({"kind": "request", "name": one.request_id, "day": day, "verdict": "corrupted", "reason": why})
         rows += [
             {"kind": "batch", "name": row.batch_id or row.request_id, "day": day, "state": row.reason}
             for row in books.batches

@@ -27,7 +27,7 @@ from embedding_assets.vectorstore.verification import Verdict
 
 FORMAT = 2  # 1 was not sealed
 _KIND = "quarantine report"
-EntryKind = Literal["delta", "snapshot", "record"]  # records: see `unstorable`
+EntryKind = Literal["delta", "snapshot", "record", "request"]  # records: see `unstorable`; requests: single objects
 _KEPT_ASIDE = "report.json.original"  # where a legacy folder has a file of the report's name
 
 

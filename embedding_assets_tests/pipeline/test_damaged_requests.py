@@ -14,6 +14,7 @@ from embedding_assets.pipeline.status import collection_status
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox import Sandbox
 from embedding_assets.store import layout
+from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import Cell, flip, receipt_lines
 
 RECORDS, EACH = 30, 10
@@ -114,6 +115,28 @@ def test_damage_to_what_was_asked_stops_nobody_else(stage: Cell, kind: str, dama
     asked_by_others = {f"line-{n:05d}" for n in range(hurt * EACH, RECORDS)}
     assert ids >= asked_by_others
     assert _created(cell) == sent, "something was paid twice"
+
+    if damage == "moved":
+        return
+    # The next runs heal it from what else says the same.
+    assert ids == set(receipt_lines(RECORDS))
+    assert cell.books().accepted == RECORDS
+    after = check_collection(cell.store, cell.spec, "full" if unread else "quick", tmp_path)
+    assert not [row for row in after.rows if row.get("verdict") == "corrupted"]
+    if damage != "missing":
+        assert [entry for entry in list_quarantine(cell.store, cell.spec.name) if entry.kind == "request"]
+
+
+@pytest.mark.parametrize("deleted", [1, 3])
+def test_deleted_requests_are_neither_asked_nor_paid_again(stage: Cell, deleted: int, tmp_path: Path) -> None:
+    cell = stage.copy(tmp_path)
+    sent = _created(cell)
+    for one in read_requests(cell.store, cell.spec.name, cell.day)[:deleted]:
+        cell.store.delete([item.key for item in cell.store.walk(one.request.folder)])
+    _pass(cell)
+    assert cell.books().accepted == cell.books().requested == RECORDS
+    assert {record.id for record in cell.read().get()} == set(receipt_lines(RECORDS))
+    assert _created(cell) == sent
 
 
 def _created(cell: Cell) -> int:

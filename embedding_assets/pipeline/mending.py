@@ -1,0 +1,262 @@
+"""Mends the records of what was asked, where something else in the store says the same.
+
+What a request asked is in its two files, which their names prove; in its landing; and in the source of the documents,
+whose contents their digests prove. Its id is a digest of what it asks, so that a guess at the rest is proved as well.
+The damaged original is moved to the quarantine first. What nothing says again is left, and its books name it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedding_assets.batches.documents import content_digest, documents_table, read_documents
+from embedding_assets.batches.files import StoredFile, encode
+from embedding_assets.batches.identity import known_identity
+from embedding_assets.batches.landing import LOST, Landing, all_landings, fetch_landing
+from embedding_assets.batches.mending import damaged_documents, damaged_ids
+from embedding_assets.batches.requests import (
+    Asked,
+    Damaged,
+    Request,
+    SentBatch,
+    foreign_request_id,
+    read_cell,
+    read_history,
+    request_id_of,
+    write_files,
+)
+from embedding_assets.batches.standing import with_landing
+from embedding_assets.catalog import CollectionSpec
+from embedding_assets.errors import CorruptedError, DocumentError, ObjectMissingError, StoreError
+from embedding_assets.scratch import ScratchFolder
+from embedding_assets.settings import S3Settings
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
+
+_FILE = re.compile(r"(ids|documents)-([0-9a-f]{16})\.parquet")
+_MADE = re.compile(rb'"made": "(\d{8}T\d{12}-[0-9a-f]{8})"')
+_NOTES = re.compile(r"input-[0-9a-f]{16}\.json")
+_ATTEMPTS = 50
+_FAR_SECONDS = 7 * 86_400
+
+
+def mend_cell(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    day: str,
+    *,
+    run_id: str = "",
+    s3: S3Settings | None = None,
+    read_all: bool = False,
+) -> list[Damaged]:
+    """Mend what is damaged of a cell's requests; nothing is asked of the API.
+
+    Args:
+        read_all: whether to read all documents, and not only those whose answers are not landed.
+
+    Returns:
+        What was mended.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+    asked, damaged = read_cell(store, spec.name, day)
+    landings = all_landings(store, spec.name, day)
+    needed = [item.request for item in asked if read_all or not item.batch or item.batch.batch_id not in landings]
+    seen = {one.key for one in damaged}
+    unseen = damaged_ids(store, [item.request for item in asked]) + damaged_documents(store, needed)
+    damaged += [one for one in unseen if one.key not in seen]
+    hurt: dict[str, list[Damaged]] = {}
+    for one in damaged:
+        hurt.setdefault(one.request_id, []).append(one)
+    known = {item.request.request_id: item for item in asked}
+    for item in asked:
+        gone = with_landing(item, landings).damage
+        if gone and gone not in damaged:
+            hurt.setdefault(gone.request_id, []).append(gone)
+    of_request = {some[0].request_id: some for some in landings.values() if some[0].status != LOST}
+    for request_id in of_request.keys() - known.keys() - hurt.keys():
+        key = f"{layout.requests(spec.name, day, request_id)}/{layout.REQUEST}"
+        hurt[request_id] = [Damaged(request_id, key, "is gone from the store")]
+    if not hurt:
+        return []
+    done: list[Damaged] = []
+    with ScratchFolder("mend") as scratch:
+        mender = _Mender(store, spec, day, run_id, s3, scratch)
+        for request_id, some in sorted(hurt.items()):
+            found = known.get(request_id)
+            if mender.mend(request_id, found and with_landing(found, landings), of_request.get(request_id, []), some):
+                done += some
+    return done
+
+
+@dataclass
+class _Mender:
+    store: ObjectStore
+    spec: CollectionSpec
+    day: str
+    run_id: str
+    s3: S3Settings | None
+    scratch: Path
+    _rows: dict[bytes, tuple[str, str, str]] = field(default_factory=dict)
+
+    def mend(self, request_id: str, item: Asked | None, landings: list[Landing], damages: list[Damaged]) -> bool:
+        """Mend one request; whether all of it could be."""
+        folder = layout.requests(self.spec.name, self.day, request_id)
+        batch = item.batch if item else self._batch_of(request_id, landings)
+        request = item.request if item else None
+        if any(not one.key.endswith(f"/{layout.BATCH}") for one in damages):
+            documents = self._documents(folder, landings)
+            if documents is None:
+                return False
+            request = request or self._identified(request_id, folder, documents, landings, batch)
+            if request is None:
+                return False
+            for one in damages:
+                self._move_aside(one)
+            files = write_files(self.store, folder, documents, self.scratch / request_id)
+            mended = replace(request, documents=files[0], ids=files[1], count=documents.num_rows)
+            if item is None or mended != request:
+                self.store.replace(f"{folder}/{layout.REQUEST}", encode(mended, f"{folder}/{layout.REQUEST}"))
+        for one in damages:
+            if one.key.endswith(f"/{layout.BATCH}"):
+                self._move_aside(one)
+        # Without a landing it is looked for at the API, as the batch of any intent is.
+        if batch is not None and not self.store.exists(f"{folder}/{layout.BATCH}"):
+            self.store.replace(f"{folder}/{layout.BATCH}", encode(batch, f"{folder}/{layout.BATCH}"))
+        return True
+
+    def _batch_of(self, request_id: str, landings: list[Landing]) -> SentBatch | None:
+        """The batch that a landing names."""
+        if not landings:
+            return None
+        names = (foreign_request_id(landings[0].batch_id), foreign_request_id(landings[0].batch_id, self.spec.name))
+        return SentBatch(landings[0].batch_id, landings[0].created_at, "", request_id in names)
+
+    def _move_aside(self, one: Damaged) -> None:
+        """Move a damaged object to the quarantine, if it is there at all."""
+        size = self.store.size(one.key)
+        if size is None:
+            return
+        name = f"{one.request_id}-{layout.new_id()}"
+        folder, _, file = one.key.rpartition("/")
+        moved = MovedFile(one.key, f"{layout.quarantine(self.spec.name, 'request', name)}/{file}", size)
+        self.store.copy(moved.original, moved.key)
+        write_report(
+            self.store,
+            QuarantineReport(
+                "request", name, self.spec.name, folder, one.reason, (), None, None, (moved,),
+                layout.now().isoformat(), self.run_id,
+            ),
+        )  # fmt: skip
+        self.store.delete([one.key])
+
+    def _documents(self, folder: str, landings: list[Landing]) -> pa.Table | None:
+        """All documents of a request, by whatever proves them; None where there is no proof of all."""
+        whole = self._whole_files(folder)
+        if "documents" in whole:
+            return whole["documents"]
+        rows = dict(self._of_source)
+        for landing in landings:
+            rows |= {content_digest(*row): row for row in self._landed(landing)}
+        if "ids" in whole:
+            wanted = whole["ids"].column("digest").to_pylist()
+            return documents_table(rows[one] for one in wanted) if all(one in rows for one in wanted) else None
+        for landing in landings:
+            if landing.accepted == landing.requested and len(landed := self._landed(landing)) == landing.requested:
+                return documents_table(landed)
+        return None
+
+    def _whole_files(self, folder: str) -> dict[str, pa.Table]:
+        found: dict[str, pa.Table] = {}
+        for item in self.store.walk(folder):
+            match = _FILE.fullmatch(item.key.rsplit("/", 1)[1])
+            with suppress(ObjectMissingError, pa.ArrowInvalid):
+                if match and hashlib.sha256(data := self.store.get(item.key)).hexdigest().startswith(match.group(2)):
+                    found[match.group(1)] = pq.read_table(pa.BufferReader(data))
+        return found
+
+    def _landed(self, landing: Landing) -> list[tuple[str, str, str]]:
+        try:
+            path = fetch_landing(self.store, landing, self.scratch)
+        except CorruptedError:
+            return []
+        table = pq.read_table(path, columns=["id", "document", "metadata"])
+        return list(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
+
+    @cached_property
+    def _of_source(self) -> dict[bytes, tuple[str, str, str]]:
+        """The documents as their source says them today, by digest."""
+        if self.spec.documents is None:
+            return {}
+        try:
+            table = read_documents(self.spec.documents, self.day, self.s3).table
+        except (DocumentError, StoreError):
+            return {}
+        rows = zip(*(table.column(name).to_pylist() for name in ("id", "document", "metadata")), strict=True)
+        return {content_digest(*row): row for row in rows}
+
+    def _identified(
+        self, request_id: str, folder: str, documents: pa.Table, landings: list[Landing], batch: SentBatch | None
+    ) -> Request | None:
+        """A request whose `request.json` says nothing, as its id or its landing proves it; None without proof."""
+        digests = documents.column("digest").to_pylist()
+        landing = landings[0] if landings else None
+        spec = self.spec
+        model, dimensions = (landing.model, landing.dimensions) if landing else (spec.model, spec.dimensions)
+        asked = spec.model_copy(update={"model": model, "dimensions": dimensions})
+        attempt = self._attempt(request_id, asked, digests)
+        foreign = batch is not None and batch.foreign
+        if attempt is None and landing is None and not foreign:
+            return None
+        if landing is not None and landing.requested != documents.num_rows:
+            return None
+        not_yet = StoredFile("-", 0, "")
+        keys = [item.key.rsplit("/", 1)[1] for item in self.store.walk(folder)]
+        return Request(
+            request_id=request_id,
+            collection=spec.name,
+            model=model,
+            dimensions=dimensions,
+            day=self.day,
+            attempt=attempt or 1,  # only first attempts have ids that depend on more than what is known here
+            count=documents.num_rows,
+            made=self._made(folder, batch),
+            documents=not_yet,
+            ids=not_yet,
+            foreign=foreign,
+            input_notes=next((name for name in keys if _NOTES.fullmatch(name)), None),
+        )
+
+    def _attempt(self, request_id: str, asked: CollectionSpec, digests: Iterable[bytes]) -> int | None:
+        store_id, some = known_identity(self.store), list(digests)
+        for attempt in range(1, _ATTEMPTS):
+            if request_id_of(store_id, asked, self.day, attempt, some) == request_id:
+                return attempt
+        for other in read_history(self.store, self.spec.name):
+            if request_id_of(store_id, asked, self.day, 1, some, [other.request_id]) == request_id:
+                return 1
+        return None
+
+    def _made(self, folder: str, batch: SentBatch | None) -> str:
+        """When the intent was written: as the damaged object says, where that can be; else about then."""
+        times = [item.modified for item in self.store.walk(folder) if _FILE.fullmatch(item.key.rsplit("/", 1)[1])]
+        about = datetime.fromtimestamp(batch.created_at, timezone.utc) if batch else min(times, default=layout.now())
+        with suppress(ObjectMissingError):
+            match = _MADE.search(self.store.get(f"{folder}/{layout.REQUEST}"))
+            said = match.group(1).decode() if match else ""
+            at = layout.time_of(said)
+            if at is not None and abs((at - about).total_seconds()) < _FAR_SECONDS:
+                return said
+        return layout.new_id(about)
