@@ -139,7 +139,7 @@ def _build_without(
                 keep_aside(store, spec.name, day, batch.batch_id, batch.landing_id, aside, run_id)
                 kept = Path(work) / f"{number}.parquet"
                 leave_out(batch.records, aside.reasons, kept)
-                sound.append(replace(batch, records=kept, set_aside=tuple(aside.reasons)))
+                sound.append(replace(batch, records=kept, set_aside=(*batch.set_aside, *aside.reasons)))
             else:
                 sound.append(batch)
         return _try_build(store, spec, day, sound, run_id, scratch)

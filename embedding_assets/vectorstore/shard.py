@@ -26,6 +26,7 @@ from embedding_assets.vectorstore.gather import Gathered, find_culprits, gather
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
 from embedding_assets.vectorstore.publish import discard, prove, prove_and_publish
 from embedding_assets.vectorstore.transfer import Traffic, at_once, copy_folder, verify_files
+from embedding_assets.vectorstore.unmergeable import set_unmergeable_aside
 
 Log = Callable[[str], None]
 
@@ -101,10 +102,34 @@ def _make(
         if not culprits:
             # What it was made of is whole, so it is the making that failed; there is another way, ten times slower.
             log(f"merging again, through chromadb: {error.reason}")
-            _start_again(found)
-            return _merge(store, spec, draft, found, done, cache, log, f"merged directly, {error.reason}")
+            return _merge_by_api(store, spec, draft, found, done, work, cache, log, f"merged directly, {error.reason}")
         damages += move_aside(store, draft.collection, culprits, draft.end, draft.run_id)
         return replace(done, again="what it was made of turned out damaged", damages=tuple(damages))
+
+
+def _merge_by_api(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    draft: Draft,
+    found: Gathered,
+    done: ShardDone,
+    work: Path,
+    cache: Cache | None,
+    log: Log,
+    hindrance: str,
+) -> ShardDone:
+    """The merge once more, through chromadb; where that fails, too, because of records, they alone are set aside."""
+    try:
+        _start_again(found)
+        return _merge(store, spec, draft, found, done, cache, log, hindrance)
+    except (MergeFailedError, CorruptedError) as error:
+        if isinstance(error, MergeFailedError) and not error.refused:
+            raise
+        log(f"looking for records that cannot be merged: {error.reason}")
+        replaced = set_unmergeable_aside(store, spec, draft, found, work, log)
+        if not replaced:
+            raise
+        return replace(done, again="records that cannot be merged were set aside", damages=(*done.damages, *replaced))
 
 
 def _start_again(found: Gathered) -> None:

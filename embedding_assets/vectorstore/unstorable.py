@@ -1,7 +1,8 @@
 """Finds the records that no database takes, so that each is set aside alone, by name, and the rest is stored.
 
 What is checked before a record is accepted keeps such records out. This is for causes that nobody knows yet: a record
-that the writer refuses, or that does not come back as it went in. Its vector was paid for, so it is kept:
+that the writer refuses, or that does not come back as it went in, when its delta is built or when that is merged (see
+`unmergeable`). Its vector was paid for, so it is kept:
 
 {collection}/quarantine/record/{landing id}-{digest of the ids}/records.parquet   the records, with `record_schema`
 {collection}/quarantine/record/{landing id}-{digest of the ids}/report.json       which, why, when; written last
@@ -12,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,11 +31,15 @@ from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 from embedding_assets.vectorstore.publish import prove
 from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
 
-MOST_BUILDS = 400  # of trial databases, each half a second and more; some 30 records are found among 50,000 with these
+MOST_BUILDS = 400  # of trial databases; one record among 50,000 takes 34 of them, ten in different places take 278
 _FILE = "records.parquet"
 _NAMED = 5
 
 _Place = tuple[int, int]  # a source's position, a row of it
+
+# Makes a database in a folder, of so many records of these sources, and proves it; MergeFailedError or CorruptedError
+# where the records are at fault.
+Trial = Callable[[Path, DatabaseSpec, Sequence[Source], int], None]
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,23 @@ class Unstorable:
     reasons: dict[str, str]
 
 
+def try_to_store(folder: Path, database: DatabaseSpec, sources: Sequence[Source], records: int) -> None:
+    """A delta of these records, proved.
+
+    Raises:
+        MergeFailedError, CorruptedError, UnreadableError: it is not made, or not proved.
+    """
+    written = write_in_child(folder, database, sources, records=records)
+    prove(folder, database, sources, records=records, subject="a trial", indexed=written.engine != "direct")
+
+
 def find_unstorable(
-    database: DatabaseSpec, sources: Sequence[Source], scratch: Path, *, most: int = MOST_BUILDS
+    database: DatabaseSpec,
+    sources: Sequence[Source],
+    scratch: Path,
+    *,
+    most: int = MOST_BUILDS,
+    trial: Trial = try_to_store,
 ) -> dict[str, Unstorable]:
     """The records without which these sources make a database that is proved whole.
 
@@ -58,6 +78,7 @@ def find_unstorable(
         sources: Parquet files of landed records.
         scratch: an existing folder on a disk with room for a database of them all; left as it was.
         most: so many trial databases at most.
+        trial: how one is made.
 
     Returns:
         What is to be left out, by the labels of the sources; empty where the sources make a whole database.
@@ -67,7 +88,7 @@ def find_unstorable(
         UnreadableError: a trial database could not be examined just now.
     """
     with ScratchFolder("unstorable", scratch) as work:
-        search = _Search(database, tuple(sources), Path(work), most)
+        search = _Search(database, tuple(sources), Path(work), most, trial)
         while search.refusal(kept := search.kept()):
             found = search.among(kept)
             if not found:
@@ -150,6 +171,7 @@ class _Search:
     sources: tuple[Source, ...]
     scratch: Path
     left: int
+    trial: Trial
     aside: dict[_Place, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -187,9 +209,9 @@ class _Search:
             path = self.scratch / f"{number}.parquet"
             pq.write_table(_rows(self.tables[number], rows), path)
             sources.append(replace(source, path=path))
-        return self._trial(sources, len(places))
+        return self._tried(sources, len(places))
 
-    def _trial(self, sources: Sequence[Source], records: int) -> str:
+    def _tried(self, sources: Sequence[Source], records: int) -> str:
         if not self.left:
             raise MergeFailedError(
                 self.database.collection, "it has too many records that cannot be stored", "It is tried again."
@@ -197,9 +219,7 @@ class _Search:
         self.left -= 1
         folder = self.scratch / "trial"
         try:
-            written = write_in_child(folder, self.database, sources, records=records)
-            indexed = written.engine != "direct"
-            prove(folder, self.database, sources, records=records, subject="a trial", indexed=indexed)
+            self.trial(folder, self.database, sources, records)
         except MergeFailedError as error:
             if not error.refused:
                 raise
@@ -215,7 +235,7 @@ class _Search:
         vector[0, 0] = 1.0
         path = self.scratch / "ordinary.parquet"
         pq.write_table(RecordBatch(["ordinary"], vector, ["an ordinary text"], [{"n": 1}]).to_arrow(), path)
-        problem = self._trial([replace(self.sources[0], path=path)], 1)
+        problem = self._tried([replace(self.sources[0], path=path)], 1)
         if problem:
             raise MergeFailedError(
                 self.database.collection, f"an ordinary record is not stored either: {problem}", "It is tried again."

@@ -17,6 +17,7 @@ from embedding_assets.pipeline.status import collection_status
 from embedding_assets.pipeline.upkeep import check_collection, list_quarantined
 from embedding_assets.records import RecordBatch
 from embedding_assets_tests.cells import Cell
+from embedding_assets_tests.vectorstore.worlds import spoil_merges
 
 pytestmark = pytest.mark.service
 
@@ -67,3 +68,39 @@ def test_a_record_that_cannot_be_stored_is_named_everywhere_and_stops_nothing(
     proof = cell.proof()
     assert (proof.manifest and proof.manifest.count, proof.set_aside, proof.lost) == (20, (), ())
     assert collection_status(cell.store, cell.spec).set_aside_records == 0
+
+
+def test_so_it_is_where_the_record_does_not_survive_a_merge(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled = "line-00003"
+    built = cell.deliver()
+    with monkeypatch.context() as patched:
+        spoil_merges(patched, {spoiled})
+        done = cell.compact()
+    assert done.manifest is not None
+    assert (done.manifest.count, [one.name for one in done.damages]) == (19, [built.built[0].id])
+
+    assert cell.to_run() == []
+    assert cell.submit().rows == ()
+    cell.land()
+    assert cell.build().built == ()
+    assert cell.compact().merged is None
+    assert (cell.books().accepted, cell.books().pending) == (20, 0)
+    assert prove_deltas(cell.store, cell.spec, cell.day).set_aside == (spoiled,)
+    proof = cell.proof()
+    assert (proof.accepted, proof.waiting, proof.set_aside, proof.lost) == (20, 0, (spoiled,), ())
+    assert collection_status(cell.store, cell.spec).set_aside_records == 1
+    found = check_collection(cell.store, cell.spec, "quick", tmp_path)
+    (delta,) = [str(row["name"]) for row in found.rows if row["kind"] == "records" and spoiled in row["state"]]
+    assert found.count("corrupted") == 0
+    entries = {row["kind"]: row for row in list_quarantined(cell.store, cell.spec).rows}
+    assert spoiled in str(entries["record"]["reason"])
+    assert delta in str(entries["delta"]["reason"])
+
+    # After an update that mends it: the delta is deleted, and built again of all records.
+    delete_deltas(cell.store, cell.spec, [delta], scratch=tmp_path).execute()
+    cell.deliver()
+    cell.compact()
+    proof = cell.proof()
+    assert (proof.manifest and proof.manifest.count, proof.set_aside, proof.lost) == (20, (), ())

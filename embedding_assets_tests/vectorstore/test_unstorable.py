@@ -57,6 +57,8 @@ def in_quarantine(store: ObjectStore) -> dict[str, RecordBatch]:
     """Batch id -> its records in the quarantine."""
     found = {}
     for entry in list_quarantine(store, "lines"):
+        if entry.kind != "record":
+            continue
         report = entry.report
         assert report is not None
         assert (report.kind, report.day) == ("record", DAY)

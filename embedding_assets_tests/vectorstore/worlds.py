@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 
 import chromadb
 import numpy as np
+import pytest
 
 from embedding_assets.chroma.read import read_origins
+from embedding_assets.chroma.reports import MergeReport
 from embedding_assets.reading import Collection
 from embedding_assets.settings import Settings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, StoredObject
+from embedding_assets.vectorstore import shard, unmergeable
 from embedding_assets.vectorstore.cache import fetch_current
 from embedding_assets.vectorstore.commit import head, load_snapshot
 from embedding_assets.vectorstore.compact import Compaction, compact
@@ -61,7 +65,12 @@ def held(store: ObjectStore, folder: Path) -> dict[str, str]:
     fetched = fetch_current(store, "lines", cache)
     assert fetched is not None
     manifest = fetched.manifest
-    pairs = [pair for ids, origins in read_origins(fetched.folder, "lines") for pair in zip(ids, origins, strict=True)]
+    pairs = [
+        pair
+        for part in manifest.databases
+        for ids, origins in read_origins(fetched.folder / part.shard, "lines")
+        for pair in zip(ids, origins, strict=True)
+    ]
     fetched.close()
     assert len(pairs) == manifest.count
     return {record_id: origin.batch_id for record_id, origin in pairs}
@@ -113,6 +122,33 @@ def legacy(
             if how == "torn" and path.name == "chroma.sqlite3":
                 data = data[: len(data) // 2]
             store.replace(f"{prefix}/{path.relative_to(made).as_posix()}", data)
+
+
+def spoil_merges(monkeypatch: pytest.MonkeyPatch, bad: set[str], *, api: bool = False) -> None:
+    """From now on these records come out of every merge with other metadata than they went in with.
+
+    Args:
+        monkeypatch: ends it.
+        bad: ids of the records.
+        api: whether all merges are made through chromadb.
+    """
+    real = shard.merge_in_child
+
+    def merge(folder: Path, *arguments: Any, hindrance: str = "", **options: Any) -> MergeReport:
+        merged = real(folder, *arguments, hindrance=hindrance or ("it is told to" if api else ""), **options)
+        connection = sqlite3.connect(folder / "chroma.sqlite3")
+        with connection:
+            for record_id in bad:
+                connection.execute(
+                    "UPDATE embedding_metadata SET int_value = int_value + 1 WHERE key = 'ea:submitted' AND id = "
+                    "(SELECT id FROM embeddings WHERE embedding_id = ?)",
+                    (record_id,),
+                )
+        connection.close()
+        return merged
+
+    for module in (shard, unmergeable):
+        monkeypatch.setattr(module, "merge_in_child", merge)
 
 
 def file_of(manifest: Manifest, name: str) -> str:

@@ -34,8 +34,11 @@ _CHECKS: dict[tuple[str, Severity], Advice] = {
         "Nothing, unless no recovery follows: then `embedding-assets repair`, and `embedding-assets quarantine list`.",
     ),
     ("deltas_are_whole", "WARN"): Advice(
-        "Nothing was moved; the next run builds what lacks a delta, and the next audit looks again.",
-        "If it stays, see the reason on the check's page: the store or a declaration is in the way.",
+        "Nothing that is stored is damaged; the next run builds what lacks a delta, and the next audit looks again. "
+        "Records that are set aside stay so: all others are stored and compacted, and none is asked for again.",
+        "If it stays, see the reason on the check's page: the store or a declaration is in the way. Records that are "
+        "set aside: read the reason with `embedding-assets quarantine list`; after an update that mends it, delete "
+        "their delta with `embedding-assets deltas delete`, and the next run builds it of all records.",
     ),
     ("snapshot_is_whole", "ERROR"): Advice(
         "The next compaction moves a corrupted snapshot to the quarantine and goes on from the newest good version, "
