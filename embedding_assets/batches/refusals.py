@@ -40,15 +40,21 @@ _TRANSIENT_STATUSES: Final = frozenset({401, 402, 403, 408, 409, 425, 429})
 # Seconds between what came back and the next turn of the same records, after the first turn, the second, ... What
 # expired is asked for again at once; what fails a second time has time.
 _PAUSES: Final = (0.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
+_LONGEST_LIMITED: Final = 4 * 3600.0
 
 # Stands for whatever limit of the account a server names.
 QUOTA: Final = "quota_exceeded"
 ACCOUNT_LIMIT_MET: Final = "the API account's quota or billing limit is met"
 
 
-def pause_after(attempt: int) -> float:
-    """Seconds to wait before records are asked again whose turn with this number, from 1, was in vain."""
-    return _PAUSES[min(max(attempt, 1), len(_PAUSES)) - 1]
+def pause_after(attempt: int, code: str = "") -> float:
+    """Seconds to wait before records are asked again whose turn with this number, from 1, was in vain.
+
+    Args:
+        code: why it was. A limit of the account may be lifted at any time, and such turns are free: they wait less.
+    """
+    pause = _PAUSES[min(max(attempt, 1), len(_PAUSES)) - 1]
+    return min(pause, _LONGEST_LIMITED) if code in LIMITS else pause
 
 
 def status_of(value: Any) -> int | None:

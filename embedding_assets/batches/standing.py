@@ -219,10 +219,8 @@ def _with_landing(store: ObjectStore, asked: Asked, landing: Landing, ids: pa.Ta
 
 def _count_in(one: RequestStanding, places: dict[bytes, Place], ask_again: bool) -> None:
     """Move the places of a request's records to where this request leaves them."""
-    request_id, not_before = one.asked.request.request_id, 0.0
+    request_id, attempt = one.asked.request.request_id, one.asked.request.attempt
     landed_at = layout.time_of(one.landing.landing_id) if one.landing else None
-    if landed_at is not None and (pause := pause_after(one.asked.request.attempt)):
-        not_before = landed_at.timestamp() + pause
     for record_id, digest in zip(one.ids.column("id").to_pylist(), one.ids.column("digest").to_pylist(), strict=True):
         before = places.get(digest)
         # A first attempt of our own for a content that was asked before means that another text stood in between; it
@@ -234,7 +232,8 @@ def _count_in(one: RequestStanding, places: dict[bytes, Place], ask_again: bool)
         kind, reason, code = _outcome(one, record_id, ask_again)
         # What a batch that was given up does not answer in the end is not counted either.
         counts = kind == "again" and code not in _FREE and not one.asked.given_up
-        due = not_before if kind == "again" and code not in _AT_ONCE else 0.0
+        pause = pause_after(attempt, code) if kind == "again" and code not in _AT_ONCE else 0.0
+        due = landed_at.timestamp() + pause if landed_at is not None and pause else 0.0
         places[digest] = Place(record_id, kind, request_id, reason, code, failures + counts, due)
 
 
