@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedding_assets.batches.files import in_parallel
-from embedding_assets.batches.requests import Request, asked_ids, read_history
+from embedding_assets.batches.requests import Request, asked_ids, batch_for, read_history
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectStore
 
 
 @dataclass(frozen=True)
 class Collision:
-    """An id that stands for several texts; `days` are those of the batches, the one that counts last."""
+    """An id that stands for several texts; `days` and `batches` are those that use it, the one that counts last."""
 
     id: str
     texts: int
     days: tuple[str, ...]
+    batches: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
@@ -25,10 +26,13 @@ class Collision:
         )
 
 
-def collisions(store: ObjectStore, collection: str) -> list[Collision]:
+def collisions(store: ObjectStore, collection: str, day: str | None = None) -> list[Collision]:
     """The ids of a collection that collide, by id.
 
     A program that asks for a corrected text under the same id looks the same: nothing tells the two apart.
+
+    Args:
+        day: only those whose batch that counts is of this day, so that each id is told of one cell.
 
     Raises:
         StoreError: the store did not answer, or refuses.
@@ -42,11 +46,31 @@ def collisions(store: ObjectStore, collection: str) -> list[Collision]:
             return []  # its cell's books say so
         return list(zip(table.column("id").to_pylist(), table.column("digest").to_pylist(), strict=True))
 
-    digests: dict[str, list[bytes]] = {}
-    days: dict[str, list[str]] = {}
-    for request, rows in zip(foreign, in_parallel(contents, foreign), strict=True):
-        for record_id, digest in rows:
-            digests.setdefault(record_id, []).append(digest)
-            days.setdefault(record_id, []).append(request.day)
-    found = {record_id: len(set(some)) for record_id, some in digests.items()}
-    return [Collision(i, texts, tuple(days[i])) for i, texts in sorted(found.items()) if texts > 1]
+    if day is None:
+        rows = in_parallel(contents, foreign)
+    else:
+        wanted = {record_id for request in foreign if request.day == day for record_id, _ in contents(request)}
+        if not wanted:
+            return []
+        rows = in_parallel(lambda request: [row for row in contents(request) if row[0] in wanted], foreign)
+    digests: dict[str, set[bytes]] = {}
+    users: dict[str, list[Request]] = {}
+    for request, some in zip(foreign, rows, strict=True):
+        for record_id, digest in some:
+            digests.setdefault(record_id, set()).add(digest)
+            users.setdefault(record_id, []).append(request)
+    found = {i: users[i] for i in sorted(users) if len(digests[i]) > 1 and day in (None, users[i][-1].day)}
+    colliding = {request.request_id: request for some in found.values() for request in some}
+    names = dict(zip(colliding, in_parallel(lambda one: _batch_id(store, one), colliding.values()), strict=True))
+    return [
+        Collision(i, len(digests[i]), tuple(r.day for r in some), tuple(names[r.request_id] for r in some))
+        for i, some in found.items()
+    ]
+
+
+def _batch_id(store: ObjectStore, request: Request) -> str:
+    try:
+        batch = batch_for(store, request)
+    except CorruptedError:
+        batch = None  # its cell's books say so
+    return batch.batch_id if batch else request.request_id

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from embedding_assets.batches.cell_names import read_names
-from embedding_assets.batches.discover import read_unclaimed
+from embedding_assets.batches.discover import Found, read_unclaimed
 from embedding_assets.batches.identity import identity_problem
 from embedding_assets.catalog import Catalog
 from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.kinds import catalog_as_held
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.transfer import at_once
@@ -33,6 +34,16 @@ class LeftAlone:
         return asdict(self)
 
 
+def unclaimed_batches(store: ObjectStore, catalog: Catalog) -> list[Found]:
+    """The batches of other programs that belong to no collection, as they are looked for: under what collections hold.
+
+    Raises:
+        CorruptedError: what was written down of one is damaged.
+        StoreError: the store did not answer, or refuses.
+    """
+    return read_unclaimed(store, catalog_as_held(store, catalog))
+
+
 def left_alone(store: ObjectStore, catalog: Catalog) -> list[LeftAlone]:
     """All that is left alone: one listing of the store's top folders, and one of each collection's days.
 
@@ -42,7 +53,7 @@ def left_alone(store: ObjectStore, catalog: Catalog) -> list[LeftAlone]:
     """
     found = [
         LeftAlone("batch", one.batch_id, f"of another program ({one.day}), belongs to no collection: {one.reason}")
-        for one in read_unclaimed(store, catalog)
+        for one in unclaimed_batches(store, catalog)
     ]
     others = [name for name in store.folders("") if not name.startswith(("_", ".")) and name not in catalog.names]
     for name, count in zip(others, at_once(lambda name: _batches(store, name), others), strict=True):

@@ -11,15 +11,15 @@ import pytest
 
 from embedding_assets.batches.files import encode, read_parquet, store_file, write_parquet
 from embedding_assets.batches.landing import newest_landings
+from embedding_assets.orchestration.checks.requests import CLAIMED
 from embedding_assets.pipeline.quality import CHECKS
-from embedding_assets.sandbox import BatchFault, LineFault, Sandbox
+from embedding_assets.sandbox import BatchFault, LineFault
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
 from embedding_assets.vectorstore.quarantine import list_quarantine
-from embedding_assets_tests.cells import Cell, contents, flip, receipt_lines
+from embedding_assets_tests.cells import contents, flip, receipt_lines
 from embedding_assets_tests.moved_clock import later
 from embedding_assets_tests.orchestration.deployment import Deployment, checks, metadata, plain, started, trouble
-from embedding_assets_tests.sandbox import asking
 
 pytestmark = [pytest.mark.dagster, pytest.mark.service]
 
@@ -71,6 +71,7 @@ def test_each_declared_check_is_evaluated_once_passes_and_carries_its_partition(
     assert all(evaluation.passed for evaluation in evaluated.values())
     name = complete.cell.spec.name
     assert {check: evaluation.partition for check, evaluation in evaluated.items()} == {
+        CLAIMED: None,
         "results_are_complete": complete.cell_partition,
         "rejects_are_few": complete.cell_partition,
         "deltas_are_whole": complete.cell_partition,
@@ -256,24 +257,6 @@ def test_a_run_says_which_run_wrote_a_delta(landed_only: Deployment) -> None:
     cell = landed_only.cell
     (manifest,) = load_deltas(cell.store, list_deltas(cell.store, cell.spec.name, cell.day))
     assert manifest.run_id == result.run_id
-
-
-def test_a_batch_of_another_program_is_found_landed_and_searched(
-    sandbox: Sandbox, tmp_path: Path, instance: dg.DagsterInstance
-) -> None:
-    cell = Cell.make(sandbox, tmp_path, documents=None, custom_id="SHELF#{shelf:int}#GOOD#{good:int}")
-    lines = [asking.line(f"SHELF#7#GOOD#{n}", f"jar {n} of honey", dimensions=64) for n in range(6)]
-    batch = asking.run(sandbox, lines, metadata={"collection": cell.spec.name})
-    deployment = Deployment.of(replace(cell, day=layout.day_of(batch.created_at)), instance)
-    result = deployment.run_cell()
-    assert result.success
-    assert metadata(result, "embedding_requests")["found_batches"] == 1
-    assert metadata(result, "batch_results")["accepted_records"] == 6
-    assert deployment.run_compaction().success
-    with cell.read() as found:
-        (record,) = found.query("jar 4 of honey", n=1)
-        assert (record.id, record.batch_id) == ("SHELF#7#GOOD#4", batch.id)
-        assert record.metadata == {"shelf": 7, "good": 4}
 
 
 def test_a_check_that_is_executed_for_no_partition_says_what_to_do_instead(complete: Deployment) -> None:

@@ -25,9 +25,11 @@ _CHECKS: dict[tuple[str, Severity], Advice] = {
     ),
     ("results_are_complete", "WARN"): Advice(
         "What waits for a limit of the account or for a late batch goes on by itself. Rejected records do not: they "
-        "were asked for as often as `attempts` allows, or can never be embedded.",
+        "were asked for as often as `attempts` allows, or can never be embedded. Of an id that batches of other "
+        "programs use for different texts, the text that was submitted last counts.",
         "A limit of the account: see its plan and billing. Rejected records: read `rejections` on the check's page and "
-        "correct the documents; corrected ones are asked for again.",
+        "correct the documents; corrected ones are asked for again. Ids with different texts: read `collisions` "
+        "there, and give each text an id of its own.",
     ),
     ("deltas_are_whole", "ERROR"): Advice(
         "The corrupted delta is moved to the quarantine, its batches are polled afresh, and a new delta is built.",
@@ -68,6 +70,12 @@ _VECTORS = Advice(
 _OF_VECTORS = ("vectors_are_sound", "texts_are_not_empty", "duplicates_are_few", "centroid_is_steady")
 _OTHERS: dict[str, Advice] = {
     **dict.fromkeys(_OF_VECTORS, _VECTORS),
+    "batches_are_claimed": Advice(
+        "The batches are left alone. They are looked at again when the collections' declarations change, and are no "
+        "longer named once they are older than `foreign_days`.",
+        "If a batch is meant for a collection, read its reason on the check's page and correct the collection's "
+        "`custom_id`, or name the collection in the batch's metadata. Otherwise nothing.",
+    ),
     "model_is_as_declared": Advice(
         "While the line is wrong, nothing is asked for and no reader answers. What was asked before is compacted.",
         "Put the line back that the check names, or give the new model a collection of its own.",

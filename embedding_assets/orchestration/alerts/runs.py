@@ -15,6 +15,7 @@ from embedding_assets.alerts.message import Change, Severity
 from embedding_assets.orchestration.alerts import advice
 from embedding_assets.orchestration.alerts.own import Own
 from embedding_assets.orchestration.attempts import ATTEMPT_TAG, LAST_ATTEMPT_TAG, PARTITION_TAG
+from embedding_assets.orchestration.checks.requests import CLAIMED
 
 _PARTITION_RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 _CHECK_FAILED = "DagsterAssetCheckFailedError"
@@ -81,7 +82,8 @@ def _evaluation(event: dg.EventLogEntry, run: dg.DagsterRun, own: Own) -> Change
         at=event.timestamp,
         severity=severity,
         asset=asset,
-        partition=one.partition or _partition(run),
+        # What belongs to no cell is told once, whichever cell's run finds it.
+        partition="" if one.check_name == CLAIMED else one.partition or _partition(run),
         found=one.description or ("" if one.passed else "it gave no description"),
         by_itself="" if one.passed else by_itself,
         to_do="" if one.passed else to_do,

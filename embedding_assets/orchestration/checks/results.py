@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from embedding_assets.batches.balance import CellBalance, balance
+from embedding_assets.batches.collisions import Collision, collisions
 from embedding_assets.batches.standing import asked_after
 from embedding_assets.catalog import Catalog
 from embedding_assets.orchestration.checks.judgements import check_result
@@ -17,6 +18,7 @@ from embedding_assets.pipeline.quality import REJECTS, judge_rejects
 
 _COMPLETE = "results_are_complete"
 _NAMED = 20
+_BATCHES = 3  # that are named of one id; the last ones
 
 
 def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinition:
@@ -33,7 +35,8 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
                 blocking=True,
                 partitions_def=cells,
                 description="requested = accepted + rejected + pending, id by id. Rejected records, "
-                "batches that are late, and a limit of the API account are a warning, by name.",
+                "batches that are late, a limit of the API account, and ids that batches of other programs use for "
+                "different texts are a warning, by name.",
             ),
             dg.AssetCheckSpec(
                 REJECTS,
@@ -49,13 +52,18 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
         objects = names.store_in(context).open()
         spec = as_held(objects, catalog.get(collection))
         books = balance(objects, spec, day)
+        foreign = any(row.foreign for row in books.batches)
+        colliding = collisions(objects, collection, day) if foreign else []
         yield check_result(judge_rejects(books.requested, books.rejected, spec), asset)
         yield dg.AssetCheckResult(
             asset_key=asset,
             check_name=_COMPLETE,
-            passed=books.balanced and not books.rejected and not books.limited and not books.late and not books.damaged,
+            passed=books.balanced and not (books.rejected or books.limited or books.late or books.damaged or colliding),
             severity=dg.AssetCheckSeverity.WARN if books.balanced else dg.AssetCheckSeverity.ERROR,
-            description=_books_in_words(books) + _late_in_words(books.late) + _damaged_in_words(books),
+            description=_books_in_words(books)
+            + _late_in_words(books.late)
+            + _damaged_in_words(books)
+            + _colliding_in_words(colliding),
             metadata={
                 "requested": books.requested,
                 "accepted": books.accepted,
@@ -72,6 +80,14 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
                 "set_aside_batches": books.aside[:_NAMED],
                 "late_batches": books.late[:_NAMED],
                 "damaged_requests": [str(one) for one in books.damaged[:_NAMED]],
+                "colliding_ids": len(colliding),
+                "collisions": table(
+                    [
+                        {"id": one.id, "texts": one.texts, "batches": ", ".join(one.batches[-_NAMED:])}
+                        for one in colliding[:_NAMED]
+                    ],
+                    {"id": "string", "texts": "int", "batches": "string"},
+                ),
                 "unaccounted_ids": list(books.unaccounted[:_NAMED]),
                 "batches": table(
                     [
@@ -106,6 +122,17 @@ def build_result_checks(catalog: Catalog, names: Names) -> dg.AssetChecksDefinit
         )
 
     return check_results
+
+
+def _colliding_in_words(colliding: list[Collision]) -> str:
+    if not colliding:
+        return ""
+    one = colliding[0]
+    said = "the id" if len(colliding) == 1 else f"{len(colliding)} ids, such as"
+    return (
+        f"; batches of other programs use {said} {one.id} for different texts "
+        f"({', '.join(one.batches[-_BATCHES:])}); the one submitted last counts, see `collisions`"
+    )
 
 
 def _late_in_words(late: list[str]) -> str:
