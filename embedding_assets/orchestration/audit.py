@@ -81,7 +81,7 @@ def evaluations(found: Findings, names: Names) -> list[dg.AssetCheckEvaluation]:
     cells: dict[str, list[Row]] = defaultdict(list)
     whole: list[Row] = []
     for row in found.rows:
-        if row.get("kind") == "delta" and row.get("day"):
+        if row.get("kind") in ("delta", "records") and row.get("day"):
             cells[str(row["day"])].append(row)
         elif row.get("verdict"):
             whole.append(row)
@@ -101,21 +101,29 @@ def _remedy(row: Row) -> str:
 
 
 def _evaluation(asset: dg.AssetKey, check: str, partition: str, rows: list[Row]) -> dg.AssetCheckEvaluation:
+    aside = [row for row in rows if row["kind"] == "records"]
+    rows = [row for row in rows if row["kind"] != "records"]
     corrupted = [row for row in rows if row["verdict"] == "corrupted"]
     unknown = [row for row in rows if row["verdict"] == "unknown"]
     wrong = corrupted or unknown
     return dg.AssetCheckEvaluation(
         asset_key=asset,
         check_name=check,
-        passed=not wrong,
+        passed=not wrong and not aside,
         # What could not be read just now is for a person to know, and no damage.
         severity=dg.AssetCheckSeverity.ERROR if corrupted else dg.AssetCheckSeverity.WARN,
         description="audit: "
         + (
             "; ".join(f"{r['kind']} {r['name']}: {r['reason']}{_remedy(r)}" for r in wrong[:3])
             or f"{len(rows)} valid" + _remarks(rows)
-        ),
+        )
+        + "".join(f"; {row['state']}" for row in aside),
         # The names that the checks use, too, so that both are in one plot.
-        metadata={"damaged": len(corrupted), "unknown": len(unknown), "verdicts": rows_table(rows)},
+        metadata={
+            "damaged": len(corrupted),
+            "unknown": len(unknown),
+            "set_aside_records": sum(int(row["records"] or 0) for row in aside),
+            "verdicts": rows_table(rows),
+        },
         partition=partition,
     )

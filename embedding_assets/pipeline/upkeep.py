@@ -162,6 +162,7 @@ def _set_aside(store: ObjectStore, spec: CollectionSpec) -> list[Row]:
             "kind": "records",
             "name": delta.id,
             "day": delta.day,
+            "records": delta.set_aside,
             "state": in_words([one for entry in delta.batches for one in entry.set_aside]),
         }
         for delta in deltas_without_some(store, spec.name)
