@@ -25,7 +25,8 @@ COMMANDS: dict[str, Callable[[Office], Words]] = {
     "snapshots delete": lambda office: ("snapshots", "delete"),
     "snapshots delete --timestamped": lambda office: ("snapshots", "delete", "--timestamped"),
     "snapshots rollback": lambda office: ("snapshots", "rollback", office.versions()[1]),
-    "snapshots rebuild": lambda office: ("snapshots", "rebuild"),
+    # One of its deltas is damaged: without it the new version holds less until its batches are delivered again.
+    "snapshots rebuild": lambda office: ("snapshots", "rebuild", "--force"),
     "deltas delete": lambda office: ("deltas", "delete", office.deltas()[0].id),
     "deltas clean": lambda office: ("deltas", "clean", "--level", "quick"),
     "quarantine restore": lambda office: ("quarantine", "restore", *in_quarantine(office)[0].split(), "--force"),

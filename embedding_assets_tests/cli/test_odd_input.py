@@ -104,14 +104,6 @@ def test_the_users_cache_is_said_to_be_unwritable_by_the_setting_that_moves_it(
             assert run("status").code == 0
 
 
-def test_a_cache_that_can_only_be_read_is_an_error_of_its_own(run: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("query", run.office.name, "milk").code == 0
-    access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
-    said = run("query", run.office.name, "milk")
-    assert (said.code, "chromadb writes to what it opens" in said.err) == (1, True)
-
-
 def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
