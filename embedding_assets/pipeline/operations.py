@@ -267,7 +267,7 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
     rows += [
         {"action": "mend", "name": row["name"], "reason": row["reason"]}
         for row in found.rows
-        if row["kind"] == "request" and row.get("verdict") == "corrupted"
+        if row.get("kind") == "request" and row.get("verdict") == "corrupted"
     ]
     plan = plan_compaction(store, spec, every_delta=True)
     changed = plan.base is not None and any(

@@ -107,6 +107,13 @@ def opened_elsewhere(store: ObjectStore, manifest: Manifest, keys: Mapping[str, 
     return True
 
 
+def counter_fits(folder: Path, manifest: Manifest) -> bool:
+    """Whether SQLite's change counter is the one in the manifest, where that names one: of a file whose bytes are the
+    committed ones it can only be another where the manifest was edited."""
+    committed = next((entry.changes for entry in manifest.files if entry.path == SQLITE_FILE), None)
+    return committed is None or change_counter(folder / SQLITE_FILE) == committed
+
+
 def written_by_a_program(folder: Path, manifest: Manifest) -> bool:
     """Whether a SQLite file that is not the manifest's may have been written by SQLite itself, with tables we know."""
     committed = next(entry for entry in manifest.files if entry.path == SQLITE_FILE)

@@ -39,6 +39,7 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import Commit, load_snapshot
 from embedding_assets.vectorstore.contents import (
     CHANGED,
+    counter_fits,
     differences,
     index_files_alone,
     written_by_a_program,
@@ -186,6 +187,8 @@ class _Check:
                 self._verify_changed(manifest, listed, problems)
             else:
                 self.now(verdict=corrupted(problems))
+        elif not counter_fits(self.copy, manifest):
+            self.now(verdict=corrupted([f"the change counter of {SQLITE_FILE} is not the one in the manifest"]))
         elif whole:
             self._verify_contents(manifest)
         else:

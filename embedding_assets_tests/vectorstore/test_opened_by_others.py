@@ -291,3 +291,16 @@ def test_one_opened_shard_of_a_snapshot_is_no_damage(tmp_path: Path) -> None:
     assert again is not None
     assert again.damages == ()
     assert assert_whole(store).count == 50
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_change_counter_that_was_edited_into_a_manifest_is_damage(made: Made, tmp_path: Path, level: Any) -> None:
+    shutil.copytree(made.folder / "store", tmp_path / "store")
+    store = open_store(f"file://{tmp_path}/store")
+    files = tuple(
+        dataclasses.replace(one, changes=one.changes + 1) if one.changes is not None else one
+        for one in made.waiting.files
+    )
+    store.replace(made.waiting.key, dataclasses.replace(made.waiting, files=files).to_bytes())
+    verdict = verify(store, made.waiting.key, SPEC, level=level, scratch=tmp_path).verdict
+    assert (verdict.kind, "change counter" in verdict.reason) == ("corrupted", True)

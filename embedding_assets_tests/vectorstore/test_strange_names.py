@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedding_assets.errors import CorruptedError
+from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -87,3 +88,11 @@ def test_a_link_in_the_place_of_a_delta_is_neither_healed_nor_pruned_through(
     heal(folder_store, tmp_path)
     assert head(folder_store, "lines") is not None
     assert {path: path.read_bytes() for path in elsewhere.iterdir()} == before
+
+
+def test_repair_goes_on_beside_what_a_killed_writer_left_unfinished(folder_store: ObjectStore, tmp_path: Path) -> None:
+    deliver(folder_store, tmp_path, "a", numbered(0, 6))
+    heal(folder_store, tmp_path)
+    folder_store.put_new(f"{layout.deltas('lines', '2026-11-27')}/{layout.new_id()}/chroma.sqlite3", b"half of it")
+    repair(folder_store, SPEC, level="quick", run_id="test", scratch=tmp_path).execute()
+    assert set(held(folder_store, tmp_path)) == set(numbered(0, 6))
