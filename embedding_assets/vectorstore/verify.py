@@ -188,7 +188,8 @@ class _Check:
             else:
                 self.now(verdict=corrupted(problems))
         elif not counter_fits(self.copy, manifest):
-            self.now(verdict=corrupted([f"the change counter of {SQLITE_FILE} is not the one in the manifest"]))
+            wrong = [f"the change counter of {SQLITE_FILE} is not the one in the manifest"]
+            self.now(verdict=self._after_opening(wrong))
         elif whole:
             self._verify_contents(manifest)
         else:
