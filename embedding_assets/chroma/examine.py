@@ -26,7 +26,7 @@ from embedding_assets.chroma.log_probe import LogProbe
 from embedding_assets.chroma.read import every_record, offsets_of, reading, records_at, records_of
 from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.search_probe import Found, SearchProbe, evenly, sample_of
-from embedding_assets.chroma.sources import read_source
+from embedding_assets.chroma.sources import read_source, read_sources
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.sqlite_reader import UnknownFormatError, choose, read_collections
 from embedding_assets.chroma.sqlite_writer import writable
@@ -69,7 +69,7 @@ def examine(
     def read(sofar: Structure) -> None:
         with report.noting_contradictions():
             if sofar.log_only and writable(folder):
-                _examine_log(folder, spec, _expected(spec, sources, exact=True), sofar, report)
+                _examine_log(folder, spec, _expected(spec, sources, report, exact=True), sofar, report)
             else:
                 report.direct = _read_directly(folder, spec, sources, sofar, report)
 
@@ -150,11 +150,15 @@ def _examine_log(
                 report.problems.extend(probe.judge())
 
 
-def _expected(spec: DatabaseSpec, sources: Sequence[Source], *, exact: bool) -> Expectation | None:
-    """What all records of the sources say."""
+def _expected(spec: DatabaseSpec, sources: Sequence[Source], report: _Report, *, exact: bool) -> Expectation | None:
+    """What all records of the sources say; the report is told which source is not what its manifest says."""
     if not sources:
         return None
-    records = (batch for source in sources for batch in read_source(source, spec.collection, raw=exact))
+    records: Iterator[RecordBatch]
+    if exact:  # of landed files, which have no digest of what a database makes of them
+        records = (batch for source in sources for batch in read_source(source, spec.collection, raw=True))
+    else:
+        records = read_sources(sources, spec.collection, report.problems)
     return Expectation(spec, records, exact=exact)
 
 
@@ -185,7 +189,7 @@ def _examine_opened(
         count = handle.count()
         if direct is None:
             probe = SearchProbe(report.distance, *sample_of(handle, count))
-            expected = _expected(spec, sources, exact=False)
+            expected = _expected(spec, sources, report, exact=False)
             if not _take_in(api.read_pages(handle), spec, report, expected, lambda batch: probe.show(batch.embeddings)):
                 return
         else:
@@ -253,10 +257,10 @@ def _read_directly(
         try:
             touched = find_touched(connection, chosen, vectors, sources)
             if touched is None:
-                expected = _expected(spec, sources, exact=False)
+                expected = _expected(spec, sources, report, exact=False)
                 _take_in(records_of(connection, chosen, vectors, _ROWS), spec, report, expected, show)
             else:
-                expected = Expectation(spec, touched.of_sources(), exact=False)
+                expected = Expectation(spec, touched.of_sources(report.problems), exact=False)
                 batches = touched.of_database(connection, chosen, vectors)
                 if _take_in(batches, spec, report, expected, lambda batch: None):
                     report.digest = touched.digest(report.digest)

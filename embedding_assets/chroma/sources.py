@@ -10,14 +10,44 @@ import pyarrow.parquet as pq
 from embedding_assets.chroma import api
 from embedding_assets.chroma.read import is_readable, read_ids, read_origins, read_origins_among, read_records
 from embedding_assets.chroma.spec import Source
-from embedding_assets.records import BATCH_KEY, DELTA_KEY, SUBMITTED_KEY, Metadata, Origin, RecordBatch, shard_of
+from embedding_assets.records import (
+    BATCH_KEY,
+    DELTA_KEY,
+    SUBMITTED_KEY,
+    ContentDigest,
+    Metadata,
+    Origin,
+    RecordBatch,
+    shard_of,
+)
 
 _ROWS = 1000  # in memory at once; more is not faster
 
 
-def read_source(source: Source, collection: str, *, raw: bool = False) -> Iterator[RecordBatch]:
-    """The records of a source with their reserved metadata; `raw` as in `read_records`."""
+def read_sources(sources: Iterable[Source], collection: str, problems: list[str]) -> Iterator[RecordBatch]:
+    """The records of these sources, as `read_source` gives them; each is held against its count and content digest.
+
+    Args:
+        sources, collection: which.
+        problems: told which source holds other records than it was committed with, when it has been read to the end.
+    """
+    for source in sources:
+        digest = ContentDigest() if source.digest else None
+        yield from read_source(source, collection, digest=digest)
+        if digest is not None and (digest.count, digest.hex()) != (source.count, source.digest):
+            problems.append(f"{source.label} holds other records than those that its manifest's digest was made of")
+
+
+def read_source(
+    source: Source, collection: str, *, raw: bool = False, digest: ContentDigest | None = None
+) -> Iterator[RecordBatch]:
+    """The records of a source with their reserved metadata; `raw` as in `read_records`.
+
+    `digest` counts in all that it holds, records of other shards included.
+    """
     for batch in _read_all(source, collection, raw):
+        if digest is not None:
+            digest.add(batch)
         rows = _rows_meant(source, batch.ids)
         if rows is None:
             yield batch

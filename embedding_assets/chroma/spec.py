@@ -30,8 +30,10 @@ class Source:
         batch_id, submitted, delta_id: for a Parquet file, the origin that its records get; a folder's records carry
             their own.
         collection: for a folder, the name of its collection, where it is another than that of the result.
-        digest, count: for a folder that was proved before, what it holds by its manifest (`records.ContentDigest`).
-            Then those of its records that no other source has an id of need not be read to be known.
+        digest, count: for a folder, what all of it holds by its manifest (`records.ContentDigest`), whatever the shard.
+            Whoever reads it to the end compares that. Empty where nothing says so.
+        proved: whether its files are bit for bit those that were proved to hold that. Then those of its records that no
+            other source has an id of need not be read to be known.
         shard, shards: only those of its records are meant that belong to this one of so many shards
             (`records.shard_of`).
     """
@@ -44,6 +46,7 @@ class Source:
     collection: str = ""
     digest: str = ""
     count: int = 0
+    proved: bool = False
     shard: int = 0
     shards: int = 1
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from embedding_assets.chroma.carried import carried_over, is_applied
 from embedding_assets.chroma.read import offsets_of, reading, records_at
-from embedding_assets.chroma.sources import read_source, read_source_ids
+from embedding_assets.chroma.sources import read_source_ids, read_sources
 from embedding_assets.chroma.spec import Source
 from embedding_assets.chroma.sqlite_reader import Collection, choose, read_collections
 from embedding_assets.chroma.vectors import VectorReader
@@ -37,15 +37,14 @@ class Touched:
     ids: frozenset[str]
     _taken: ContentDigest = field(default_factory=ContentDigest)
 
-    def of_sources(self) -> Iterator[RecordBatch]:
-        """Those of the base, then those of the other sources."""
+    def of_sources(self, problems: list[str]) -> Iterator[RecordBatch]:
+        """Those of the base, then those of the other sources; `problems` as in `read_sources`."""
         with reading(self.base.path) as connection:
             chosen = choose(read_collections(connection), self.collection)
             for batch in _records(connection, chosen, self.base_vectors, self.ids):
                 self._taken.add(batch)
                 yield batch
-        for source in self.others:
-            yield from read_source(source, self.collection)
+        yield from read_sources(self.others, self.collection, problems)
 
     def of_database(
         self, connection: sqlite3.Connection, collection: Collection, vectors: VectorReader
@@ -65,7 +64,7 @@ def find_touched(
 
     That is so where there is no base, or it was not proved, or anything of it is not found again just as it was.
     """
-    if not sources or not sources[0].digest or not sources[0].path.is_dir():
+    if not sources or not sources[0].proved or not sources[0].path.is_dir():
         return None
     base, others = sources[0], sources[1:]
     ids = frozenset(

@@ -25,6 +25,12 @@ class Base:
         """The snapshot's version."""
         return str(self.commit.version)
 
+    @property
+    def proved(self) -> bool:
+        """Whether its manifest is the one that was written after its proof: the log names that one's SHA-256, and the
+        manifest that of each file. Where the entry of the log is lost, nothing but the records themselves tells."""
+        return self.manifest is not None and bool(self.commit.manifest_sha256)
+
 
 def bases(store: ObjectStore, collection: str, end: LogEnd) -> Iterator[Base]:
     """The versions that count, newest first: the current one, and only if more are asked for, those before it.

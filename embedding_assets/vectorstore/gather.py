@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.spec import Source
@@ -100,7 +100,7 @@ def gather(store: ObjectStore, draft: Draft, shard: int, work: Path, cache: Cach
         elif delta:
             manifest, traffic = delta
             found.deltas.append(manifest)
-            found.sources.append(Source(work / "deltas" / manifest.id, manifest.id, shard=shard, shards=draft.shards))
+            found.sources.append(_source(manifest, work / "deltas" / manifest.id, shard=shard, shards=draft.shards))
             found.traffic += traffic
     found.proof += found.sources
     return found
@@ -128,11 +128,10 @@ def _take_base(
             for unfinished in (work / "base", found.folder):
                 shutil.rmtree(unfinished, ignore_errors=True)
             return False
-        name = f"{part.id}.{part.shard}" if part.shard else part.id
         sources.append(
-            Source(folder, name, digest=part.digest, count=part.count)
+            _source(part, folder, proved=base.proved)
             if alike
-            else Source(folder, name, shard=shard, shards=draft.shards)
+            else _source(part, folder, shard=shard, shards=draft.shards)
         )
     found.base, found.parents = base.manifest, parents
     if not alike:
@@ -140,6 +139,12 @@ def _take_base(
     elif parents:
         found.own, found.proof = parents[0], sources
     return True
+
+
+def _source(manifest: Manifest, folder: Path, **which: Any) -> Source:
+    """A database that is here, with what its manifest says that it holds."""
+    label = f"{manifest.id}.{manifest.shard}" if manifest.shard else manifest.id
+    return Source(folder, label, digest=manifest.digest, count=manifest.count, **which)
 
 
 def _untouched(store: ObjectStore, manifest: Manifest) -> bool:

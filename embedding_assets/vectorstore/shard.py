@@ -13,7 +13,7 @@ from embedding_assets.chroma.reports import Examination
 from embedding_assets.chroma.spec import DatabaseSpec
 from embedding_assets.chroma.sqlite_reader import SQLITE_FILE
 from embedding_assets.errors import CorruptedError, ObjectMissingError
-from embedding_assets.records import shard_of
+from embedding_assets.records import ContentDigest, shard_of
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -199,7 +199,7 @@ def _carry_over(store: ObjectStore, draft: Draft, shard: int) -> ShardDone | Non
     if draft.missing or draft.rebuild:
         return None
     base = next(iter(bases(store, draft.collection, log_end(store, draft.collection))), None)
-    if base is None or base.manifest is None or len(base.manifest.parts) != draft.shards:
+    if base is None or base.manifest is None or not base.proved or len(base.manifest.parts) != draft.shards:
         return None
     old = base.manifest.parts[shard]
     done = ShardDone(shard, held=frozenset(base.manifest.deltas), base=base.version)
@@ -220,12 +220,19 @@ def _carry_over(store: ObjectStore, draft: Draft, shard: int) -> ShardDone | Non
 
 
 def _holds_any(found: Gathered, collection: str) -> bool:
-    """Whether any record of the sources belongs to the shard."""
-    return any(
-        source.shards == 1 or shard_of(record_id, source.shards) == source.shard
-        for source in found.sources
-        for record_id in ids_of_database(source.path, source.collection or collection)
-    )
+    """Whether any record of the sources belongs to the shard.
+
+    Raises:
+        CorruptedError: none does, and a source holds other records than its manifest says, which no proof would meet.
+    """
+    for source in found.sources:
+        ids = ids_of_database(source.path, source.collection or collection)
+        if any(source.shards == 1 or shard_of(record_id, source.shards) == source.shard for record_id in ids):
+            return True
+        if len(ids) != source.count or (not ids and source.digest != ContentDigest().hex()):
+            reason = f"holds {len(ids)} records, which are not those of its manifest"
+            raise CorruptedError(source.label, reason, "Run it again.")
+    return False
 
 
 def _overtaken(shard: int, damages: list[Damage]) -> ShardDone:

@@ -41,7 +41,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def proved(folder: Path, label: str = "base") -> Source:
     """A database as a source that was proved before."""
     digest = digest_of(read_records(folder))
-    return Source(folder, label, digest=digest.hex(), count=digest.count)
+    return Source(folder, label, digest=digest.hex(), count=digest.count, proved=True)
 
 
 def examined(folder: Path, spec: DatabaseSpec, sources: list[Source]) -> Examination:
