@@ -31,6 +31,7 @@ _MOST_ENDS = 0.005  # earlier versions of our own builder may have left one here
 _MOST_UNREACHED = 0.05
 _FEW_LINKS = 4
 _COPIES = 0.01  # of the square of the distance between any two: nearer ones are copies, or almost
+_ROUNDING = 1e-12  # of the square of a vector's length: what is nearer differs by rounding alone
 _SAMPLE = 2000
 
 
@@ -81,13 +82,15 @@ def _copies(files: HnswFiles, links: npt.NDArray[np.uint32], elements: npt.NDArr
     some = elements if len(elements) <= _SAMPLE else rng.choice(elements, _SAMPLE, replace=False)
     pairs = rng.integers(files.header.count, size=(2, _SAMPLE))
     usual = float(_squares(files, pairs[0], pairs[1]).mean())
+    lengths = np.einsum("ij,ij->i", files.vectors[pairs[0]], files.vectors[pairs[0]], dtype=np.float64)
+    copy = max(_COPIES * usual, _ROUNDING * float(lengths.mean()))
     # The nearest stands first in some rows and last in others: all links of a row are looked at.
     nearest = np.full(len(some), np.inf)
     counts = files.link_counts[some]
     for column in range(links.shape[1]):
         has = np.flatnonzero(counts > column)
         nearest[has] = np.minimum(nearest[has], _squares(files, some[has], links[some[has], column]))
-    return round(float((nearest <= _COPIES * usual).mean()) * len(elements))
+    return round(float((nearest <= copy).mean()) * len(elements))
 
 
 def _squares(

@@ -141,10 +141,21 @@ def copies(rng: np.random.Generator, spread: float) -> np.ndarray:
         (lambda rng: 5 + 0.05 * rng.normal(size=(600, DIMENSION)), "ip", 5, 0),
         (lambda rng: rng.normal(size=(600, DIMENSION)), "l2", 2, 0),
         (lambda rng: rng.normal(size=(400, DIMENSION)), "l2", 8, 390),
+        (lambda rng: np.outer(1 + rng.random(300), rng.normal(size=DIMENSION)), "cosine", 8, 0),
         (lambda rng: rng.normal(size=(1, DIMENSION)), "cosine", 16, 0),
         (lambda rng: rng.normal(size=(2, DIMENSION)), "cosine", 16, 1),
     ],
-    ids=["copies", "almost copies", "five texts", "inner products", "two links", "deleted", "one", "one of two"],
+    ids=[
+        "copies",
+        "almost copies",
+        "five texts",
+        "inner products",
+        "two links",
+        "deleted",
+        "one direction",
+        "one",
+        "one of two",
+    ],
 )
 def test_what_chromadb_leaves_is_no_damage(
     tmp_path: Path, vectors: Callable[[np.random.Generator], np.ndarray], space: str, m: int, gone: int
