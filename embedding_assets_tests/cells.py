@@ -170,6 +170,12 @@ def wait_for_another_second() -> None:
         time.sleep(0.02)
 
 
+def paid(cell: Cell) -> int:
+    """How many records the service was asked to embed for a collection, in all batches that there ever were."""
+    batches = (batch for batch in cell.api.list_batches(0) if batch.metadata.get("collection") == cell.spec.name)
+    return sum(batch.requests[0] for batch in batches)
+
+
 def contents(store: ObjectStore) -> list[tuple[str, int, str]]:
     """Every object of a store with size and time of writing: equal before and after where nothing was written."""
     return [
