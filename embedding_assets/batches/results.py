@@ -1,7 +1,8 @@
 """Polls the batches of a cell and lands what came back.
 
 The API is asked afresh each time. Where it no longer has a batch's files, the newest landing whose checksums hold takes
-their place; where there is none either, the records count as lost and are asked again.
+their place; where there is none either, the databases that hold its records do. What nobody has counts as lost and is
+asked again.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from embedding_assets.batches.landing import (
 from embedding_assets.batches.landing_files import Landed, land_lines, requested_documents
 from embedding_assets.batches.lines import pieces_of
 from embedding_assets.batches.parse import Answer
+from embedding_assets.batches.relanding import RECOVERED, FindHeld, land_held
 from embedding_assets.batches.requests import (
     Asked,
     Request,
@@ -117,6 +119,7 @@ def poll(
     *,
     skip: AbstractSet[str] = frozenset(),
     only: AbstractSet[str] = frozenset(),
+    find_held: FindHeld = lambda batch_id: None,
     folder: Path | None = None,
 ) -> CellResults:
     """Poll the batches of a cell and land the finished ones.
@@ -124,8 +127,9 @@ def poll(
     Args:
         day: the cell's, YYYY-MM-DD.
         skip: batch ids that need no polling, such as those with a valid delta. Those of which records were rejected
-            for a model's name that is declared by now are polled all the same.
+            for a model's name that is declared by now are polled all the same, and so are those without a landing.
         only: batch ids that are polled whatever `skip` says; if there are any, no others are.
+        find_held: gives what the databases hold of a batch; asked where neither the API nor a landing has its records.
         folder: where downloads lie for a moment; the system's folder for temporary files unless given.
 
     Raises:
@@ -135,13 +139,14 @@ def poll(
     landings = all_landings(store, spec.name, day)
     afresh = {batch_id for batch_id, some in landings.items() if declared_since(some[0], spec)}
     asked = [with_landing(item, landings) for item in read_requests(store, spec.name, day)]
+    done = skip & {batch_id for batch_id, some in landings.items() if any(one.status != LOST for one in some)} - afresh
     wanted = [
         item.batch
         for item in asked
-        if item.batch and (item.batch.batch_id in only if only else item.batch.batch_id not in skip - afresh)
+        if item.batch and (item.batch.batch_id in only if only else item.batch.batch_id not in done)
     ]
     with ScratchFolder("results", folder) as scratch:
-        poller = _Poller(api, store, spec, landings, afresh.union(only), scratch, _listed(api, wanted))
+        poller = _Poller(api, store, spec, landings, afresh.union(only), scratch, _listed(api, wanted), skip, find_held)
 
         ids = {batch.batch_id for batch in wanted}
 
@@ -193,6 +198,8 @@ class _Poller:
     forced: AbstractSet[str]
     folder: Path
     listed: Mapping[str, ApiBatch]
+    held: AbstractSet[str]  # batches that a delta holds: there is nothing to wait for
+    find_held: FindHeld
     large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_LARGE_AT_ONCE))
 
     def poll(self, item: Asked, sent: SentBatch) -> BatchRow:
@@ -209,7 +216,7 @@ class _Poller:
         try:
             batch = self.listed.get(sent.batch_id) or self.api.retrieve(sent.batch_id)
         except ApiMissingError as error:
-            if patient(sent.created_at) and not self._any_holds(before):
+            if patient(sent.created_at) and not self._any_has(sent, before):
                 return _row(item, "trouble", reason=str(error))
             with self._turn(item):
                 return self._without_api(item, sent, before, "the API does not know the batch")
@@ -253,7 +260,7 @@ class _Poller:
                 output = batch.output_file_id
                 landed = self.api.read(output, lambda pieces: land(("output", pieces))) if output else land()
             except ApiMissingError:
-                if patient(batch.created_at, batch.ended_at) and not self._any_holds(before):
+                if patient(batch.created_at, batch.ended_at) and not self._any_has(sent, before):
                     return self._wait(item, batch, "the API does not have the output file that it names")
                 return self._without_api(item, sent, before, "the API no longer has the batch's output")
             short = not_come(batch, landed) or (landed.missing if no_error_file else 0)
@@ -269,8 +276,10 @@ class _Poller:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _any_holds(self, before: list[Landing]) -> bool:
-        """Whether any landing of a batch is whole; one that says that all is lost may be."""
+    def _any_has(self, sent: SentBatch, before: list[Landing]) -> bool:
+        """Whether a database holds a batch, or a landing of it is whole; one that says that all is lost may be."""
+        if sent.batch_id in self.held or self.find_held(sent.batch_id):
+            return True
         return any(holds(self.store, one) for one in before)
 
     def _wait(self, item: Asked, batch: ApiBatch, what: str, landing: Landing | None = None) -> BatchRow:
@@ -289,6 +298,12 @@ class _Poller:
                 return _row(item, "unchanged", batch.status, batch.reason, whole)
             reason = f"the API gives {len(landed.accepted)} records, {whole.accepted} are landed"
             return _row(item, "kept", batch.status, reason, self._renewed(whole, before))
+        if whole is None and sent.batch_id in self.held and len(landed.accepted) < item.request.count:
+            folder = self.folder / f"{item.request.request_id}-held"
+            held = self._of_databases(item, sent, landed.requested, folder)
+            if held is not None and len(held.accepted) > len(landed.accepted):
+                reason = f"the API gives {len(landed.accepted)} records, a delta holds {len(held.accepted)}"
+                return _row(item, "kept", batch.status, reason, self._write(item.request, sent, RECOVERED, held, None))
         landing = self._write(item.request, sent, batch.status, landed, batch)
         return _row(item, "landed", batch.status, batch.reason, landing)
 
@@ -302,6 +317,10 @@ class _Poller:
         folder = self.folder / f"{item.request.request_id}-lost"
         try:
             requested = requested_documents(asked_documents(self.store, item.request, folder))
+            landed = self._of_databases(item, sent, requested, folder / "held")
+            if landed is not None:
+                landing = self._write(item.request, sent, RECOVERED, landed, None)
+                return _row(item, "kept", RECOVERED, f"{why}; its records are landed again from a database", landing)
             landed = land_lines(as_asked(item.request, self.spec), requested, {}, folder)
             reason = f"{why}, and no landing of it is whole"
             landed.rejected.update({i: Answer(i, None, LOST_CODE, reason, True) for i in requested})
@@ -310,6 +329,14 @@ class _Poller:
             return _row(item, "lost", LOST, reason, landing)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _of_databases(
+        self, item: Asked, sent: SentBatch, requested: Mapping[str, tuple[str, str]], folder: Path
+    ) -> Landed | None:
+        """What the databases hold of a batch; None where that is nothing."""
+        held = self.find_held(sent.batch_id)
+        landed = land_held(as_asked(item.request, self.spec), requested, held, folder) if held else None
+        return landed if landed and landed.accepted else None
 
     def _renewed(self, landing: Landing, before: list[Landing]) -> Landing:
         """A landing that counts: the newest as it is, an older one copied in front of the damaged ones."""

@@ -16,6 +16,7 @@ from embedding_assets.batches.submit import Submission, submit
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import warm_up
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
+from embedding_assets.pipeline.held_records import HeldRecords
 from embedding_assets.pipeline.kinds import as_held, require_declared
 from embedding_assets.pipeline.mending import mend_cell
 from embedding_assets.scratch import ScratchFolder
@@ -72,7 +73,10 @@ def land_cell(
     deltas = readable_deltas(store, list_deltas(store, spec.name, day))
     # Where only the distance is another, the delta is built again from what has landed: that has to be whole.
     done = [d for d in deltas if d.vectors == held.vectors or d.distance == held.distance]
-    found = poll(api, store, held, day, skip={entry.batch_id for d in done for entry in d.batches}, only=forced)
+    with ScratchFolder("held") as scratch:
+        databases = HeldRecords(store, spec.name, day, scratch)
+        skip = {entry.batch_id for d in done for entry in d.batches}
+        found = poll(api, store, held, day, skip=skip, only=forced, find_held=databases.find)
     return replace(found, batches=tuple(_set_aside(row, held) for row in found.batches))
 
 

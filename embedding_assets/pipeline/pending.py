@@ -14,7 +14,13 @@ from embedding_assets.batches.pending_work import PendingWork
 from embedding_assets.batches.position import Budget, Cell, Position
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.pipeline.kinds import catalog_as_held
-from embedding_assets.pipeline.undelivered import declared_by_now, quarantined_cells, quarantined_state, undelivered
+from embedding_assets.pipeline.undelivered import (
+    declared_by_now,
+    quarantined_cells,
+    quarantined_state,
+    undelivered,
+    without_landing,
+)
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.compact import plan_compaction
@@ -110,6 +116,11 @@ def cells_to_run(
         landings = undelivered(store, names, catalog.get(names.collection))
         if landings:
             note(cell, f"{len(landings)} landed batches are in no delta", landings)
+        gone = without_landing(store, names, catalog.get(names.collection))
+        if gone:
+            said = "1 batch" if len(gone) == 1 else f"{len(gone)} batches"
+            once[cell] = once.get(cell, 0) + 1  # one run lands again what can be landed
+            note(cell, f"the landing of {said} in a delta is gone", [f"gone {one}" for one in gone])
         named = declared_by_now(store, names, catalog.get(names.collection))
         if named:
             said = "1 batch" if len(named) == 1 else f"{len(named)} batches"

@@ -9,6 +9,7 @@ from typing import Any
 
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.pipeline.gone_landings import gone_landings
 from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.pipeline.unstorable import count_set_aside
 from embedding_assets.store import layout
@@ -39,7 +40,8 @@ class CollectionStatus:
         declaration: what is wrong with the declaration, and what to type; empty where it fits.
         set_aside: the deltas and batches of another kind than the collection's, by name; they count in no other field,
             and their records are pending or accepted by other batches.
-        damaged_requests: the records of what was asked that are damaged or gone, by name and key.
+        damaged_requests: the records of what was asked that are damaged or gone, by name and key; and the requests
+            that are answered in a delta and whose landing is gone.
         late: the batches that should have ended long ago, by name, with what the API said of them.
         set_aside_records: accepted records that no database takes; the quarantine has them.
     """
@@ -113,7 +115,7 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
             *(f"batch {one}" for cell in books for one in cell.aside),
         ),
         late=tuple(f"batch {one}" for cell in books for one in cell.late),
-        damaged_requests=tuple(str(one) for cell in books for one in cell.damaged),
+        damaged_requests=tuple(str(one) for cell in books for one in (*cell.damaged, *gone_landings(store, cell))),
         waiting_for_quota=sum(cell.limited for cell in books),
         set_aside_records=count_set_aside(store, spec.name),
     )

@@ -54,6 +54,15 @@ def undelivered(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> l
     return []
 
 
+def without_landing(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> list[str]:
+    """The batches of a cell, by their part of the key, that a delta holds and of which no landing is left."""
+    if names.asked and not names.waiting:
+        return []
+    deltas = at_once(lambda ref: _delta(store, ref), list_deltas(store, names.collection, names.day))
+    held = {layout.part(e.batch_id) for d in deltas if d and d.vectors == spec.vectors for e in d.batches}
+    return sorted(held.difference(names.landed))
+
+
 def declared_by_now(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> list[str]:
     """Ids of a cell's landings of which records were rejected for the name of a model that is declared by now."""
     marked = sorted(names.other_models.items())

@@ -13,6 +13,7 @@ from embedding_assets.batches.requests import read_requests
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.gone_landings import gone_landings
 from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.pipeline.log_walk import walk_log
 from embedding_assets.pipeline.unstorable import deltas_without_some
@@ -134,6 +135,10 @@ def check_collection(
         for one in {damage.key: damage for damage in hurt}.values():
             why = f"{one.key}: {one.reason}"
             rows.append({"kind": "request", "name": one.request_id, "day": day, "verdict": "corrupted", "reason": why})
+        rows += [
+            {"kind": "landing", "name": one.request_id, "day": day, "verdict": "corrupted", "reason": one.reason}
+            for one in gone_landings(store, books)
+        ]
         rows += [
             {"kind": "batch", "name": row.batch_id or row.request_id, "day": day, "state": row.reason}
             for row in books.batches
