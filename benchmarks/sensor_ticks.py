@@ -34,11 +34,12 @@ from dagster_aws.s3 import S3Resource
 from planning import CountingBackend
 
 from embedding_assets.batches import discover
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.files import StoredFile, encode, in_parallel
 from embedding_assets.batches.landing import Landing
 from embedding_assets.batches.position import Position
-from embedding_assets.batches.requests import Request, SentBatch
+from embedding_assets.batches.requests import SentBatch
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.orchestration.assemble import build_definitions

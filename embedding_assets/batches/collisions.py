@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.files import in_parallel
-from embedding_assets.batches.requests import Request, asked_ids, batch_for, read_history
+from embedding_assets.batches.requests import asked_ids, batch_for, read_history
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectStore
 

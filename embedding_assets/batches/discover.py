@@ -24,6 +24,7 @@ import orjson
 import pyarrow as pa
 
 from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import documents_table
 from embedding_assets.batches.files import decode, encode, in_parallel
@@ -31,7 +32,6 @@ from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_s
 from embedding_assets.batches.identity import STORE_KEY, creator_of, known_identity
 from embedding_assets.batches.patterns import compile_pattern
 from embedding_assets.batches.requests import (
-    Request,
     SentBatch,
     commit_batch,
     commit_intent,

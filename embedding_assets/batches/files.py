@@ -89,7 +89,7 @@ def read_parquet(store: ObjectStore, folder: str, file: StoredFile) -> pa.Table:
     key = f"{folder}/{file.name}"
 
     def parse(data: bytes) -> pa.Table:
-        if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
+        if not is_whole(data, file):
             raise _changed(key)
         return pq.read_table(pa.BufferReader(data))
 
@@ -97,6 +97,11 @@ def read_parquet(store: ObjectStore, folder: str, file: StoredFile) -> pa.Table:
         return store.read(key, parse)
     except ObjectMissingError:
         raise _gone(key) from None
+
+
+def is_whole(data: bytes, file: StoredFile) -> bool:
+    """Whether this is what was written."""
+    return len(data) == file.size and hashlib.sha256(data).hexdigest() == file.sha256
 
 
 def _gone(key: str) -> CorruptedError:

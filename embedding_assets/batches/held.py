@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.files import encode, find
-from embedding_assets.batches.requests import Request
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 

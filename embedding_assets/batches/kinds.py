@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Protocol
 
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.files import decode, in_parallel
-from embedding_assets.batches.requests import REQUEST_ID, Request
+from embedding_assets.batches.requests import REQUEST_ID
 from embedding_assets.catalog import CollectionSpec, VectorKind
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout

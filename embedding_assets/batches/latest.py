@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.files import in_parallel
-from embedding_assets.batches.requests import Request, asked_ids, history_of
+from embedding_assets.batches.requests import asked_ids, history_of
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store.objects import ObjectStore
 
@@ -32,15 +33,18 @@ class Latest:
     uncertain: set[bytes] = field(default_factory=set)
 
 
-def latest_content(store: ObjectStore, collection: str, since: str = "") -> Latest:
+def latest_content(store: ObjectStore, collection: str, since: str = "", days: Iterable[str] = ()) -> Latest:
     """What was last asked for of every id of a collection, or of those asked for on a day and later.
 
     Only first attempts count: a repetition is later than what it repeats, but its text is not newer.
 
+    Args:
+        days: whose logs are read though no listing shows a request of them yet.
+
     Raises:
         As `read_requests`.
     """
-    requests, damaged, keys = history_of(store, collection, since)
+    requests, damaged, keys = history_of(store, collection, since, days)
     first = [request for request in requests if request.attempt == 1]
     latest = Latest({}, {})
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.files import in_parallel
-from embedding_assets.batches.requests import Damaged, Request, asked_ids
+from embedding_assets.batches.requests import Damaged, asked_ids
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store.objects import ObjectStore
 

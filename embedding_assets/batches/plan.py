@@ -10,22 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.batch_file import cut, line_sizes
 from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
 from embedding_assets.batches.identity import identity_of
 from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.latest import Latest, latest_content
-from embedding_assets.batches.requests import (
-    Request,
-    asked_documents,
-    read_cell,
-    request_id_of,
-)
+from embedding_assets.batches.requests import CellRecords, asked_documents, read_records, request_id_of
 from embedding_assets.batches.standing import CellStanding, read_standing
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
+from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
 
@@ -63,6 +60,7 @@ class SubmissionPlan:
         token_limited: the last turn met the limit of enqueued tokens; nothing is created while batches are under way.
         documents_note: why no documents were read; empty where they were.
         passed_over: what lies beside the documents and was not read, each with the reason.
+        next: the number that the next request takes in the log of the cell.
     """
 
     collection: str
@@ -75,6 +73,7 @@ class SubmissionPlan:
     token_limited: bool = False
     documents_note: str = ""
     passed_over: tuple[str, ...] = ()
+    next: int = 1
 
 
 def documents_for(
@@ -108,19 +107,21 @@ def plan_submission(
     *,
     documents_note: str = "",
     folder: Path | None = None,
+    records: CellRecords | None = None,
 ) -> SubmissionPlan:
     """What a cell still has to ask for.
 
     Args:
         documents: what it should have asked for; None where only unfinished and unanswered requests matter.
         folder: where files lie for a moment; the system's folder for temporary files unless given.
+        records: what `read_records` gives, where the caller has read it.
 
     Raises:
         CorruptedError: a record of what was asked is damaged.
         StoreError: the store did not answer, or refuses.
     """
     store_id = identity_of(store)
-    records = read_cell(store, spec.name, day)
+    records = records or read_records(store, spec.name, day)
     history = _History(store, spec.name, day, whole=documents is not None)
     new: tuple[Planned, ...] = ()
     asked_before = 0
@@ -137,7 +138,7 @@ def plan_submission(
             found.update(zip(*columns, strict=True))
         return found
 
-    standing = read_standing(store, spec, day, latest, records)
+    standing = read_standing(store, spec, day, latest, (records.asked, records.damaged))
     # A batch of another program is never created by us, whatever became of its record.
     asked = [one.asked for one in standing.requests if not (one.asked.damage or one.asked.request.foreign)]
     with ScratchFolder("plan", folder) as scratch:
@@ -154,6 +155,7 @@ def plan_submission(
         any(r.token_limited and r.asked.request.request_id in waiting for r in standing.requests),
         documents_note,
         documents.passed_over if documents else (),
+        records.next,
     )
 
 
@@ -172,7 +174,10 @@ class _History:
 
     def latest(self) -> Latest:
         if self._latest is None:
-            self._latest = latest_content(self.store, self.collection, "" if self.whole else self.day)
+            # What was asked just now for another day may not be listed yet.
+            now = layout.now().timestamp()
+            days = {self.day, layout.day_of(now), layout.day_of(now - 86_400)} if self.whole else {self.day}
+            self._latest = latest_content(self.store, self.collection, "" if self.whole else self.day, days)
         return self._latest
 
 

@@ -17,12 +17,13 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import orjson
 import pyarrow as pa
 
+from embedding_assets.batches.asked_log import AskedEntry, Request, entry_of, ids_of, read_tail
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import (
     FORMAT,
@@ -42,43 +43,8 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
 _ID_RULE = 2  # of the digests that name requests
+IDS_FILE = "ids.parquet"  # as `write_files` leaves it in its folder
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked in one batch.
-
-    Attributes:
-        request_id: 32 hexadecimal digits, the digest of store, collection, model, dimensions, day, attempt and
-            documents.
-        attempt: 1 when its records are asked for the first time in this cell, one more each time they are repeated.
-        repeats: the request whose unanswered records it asks again.
-        count: its records.
-        made: when the intent was written, as `layout.new_id()`; a foreign batch's creation. Orders requests.
-        foreign: whether another program submitted the batch.
-        input_notes: of a foreign batch, the name of the object that says what is special about its input file.
-    """
-
-    request_id: str
-    collection: str
-    model: str
-    dimensions: int
-    day: str
-    attempt: int
-    count: int
-    made: str
-    documents: StoredFile
-    ids: StoredFile
-    repeats: str | None = None
-    foreign: bool = False
-    input_notes: str | None = None
-    format: int = FORMAT
-
-    @property
-    def folder(self) -> str:
-        """Its folder in the store."""
-        return layout.requests(self.collection, self.day, self.request_id)
 
 
 @dataclass(frozen=True)
@@ -253,32 +219,83 @@ def read_requests(store: ObjectStore, collection: str, day: str) -> list[Asked]:
 
 
 def read_cell(store: ObjectStore, collection: str, day: str) -> tuple[list[Asked], list[Damaged]]:
-    """The requests of a cell, in the order they were made, and what of their records is damaged or gone.
+    """The requests of a cell, and what of their records is damaged or gone. As `read_records`."""
+    records = read_records(store, collection, day)
+    return records.asked, records.damaged
+
+
+@dataclass(frozen=True)
+class CellRecords:
+    """What is known of a cell's requests.
+
+    Attributes:
+        asked: them, in the order they were made, by their own records or by the log of what was asked.
+        damaged: records of them that are damaged or gone.
+        unlisted: entries of the log whose requests no listing shows: it lags, or they are gone.
+        next: the number of the log's next entry.
+    """
+
+    asked: list[Asked]
+    damaged: list[Damaged]
+    unlisted: tuple[AskedEntry, ...] = ()
+    next: int = 1
+
+
+def read_records(store: ObjectStore, collection: str, day: str) -> CellRecords:
+    """The requests of a cell, and what of their records is damaged or gone.
+
+    What a listing does not show is asked for by its key: listings of some stores lag.
 
     Raises:
         StoreError: the store did not answer, or refuses.
     """
-    sizes = {item.key: item.size for item in store.walk(layout.requests(collection, day))}
+    sizes: dict[str, int | None] = {item.key: item.size for item in store.walk(layout.requests(collection, day))}
     found, damaged = _readable(store, sizes)
+    tail = read_tail(store, collection, day, {one.number for one in found if one.number})
+    damaged += [Damaged(f"entry {key}", key, reason) for key, reason in tail.damaged.items()]
+    found, unlisted = _numbered(found, tail.entries)
 
-    def load(request: Request) -> Asked:
-        key = f"{request.folder}/{layout.BATCH}"
+    def size(key: str) -> int | None:
+        if key not in sizes:
+            sizes[key] = store.size(key)
+        return sizes[key]
+
+    def load(request: Request) -> tuple[Asked, list[Damaged]]:
+        key, hurt = f"{request.folder}/{layout.BATCH}", []
         # The marker alone counts, so that one that cannot be read holds up nothing.
         given_up = f"{request.folder}/{layout.GIVEN_UP}" in sizes
         try:
-            return Asked(request, batch_for(store, request) if key in sizes else None, given_up)
+            asked = Asked(request, batch_for(store, request), given_up)
         except CorruptedError as error:
-            return Asked(request, None, given_up, Damaged(request.request_id, key, error.reason))
-
-    asked = in_parallel(load, found)
-    damaged += [item.damage for item in asked if item.damage]
-    for request in found:
+            asked = Asked(request, None, given_up, Damaged(request.request_id, key, error.reason))
+            hurt.append(asked.damage)
         for file in (request.documents, request.ids):
             key = f"{request.folder}/{file.name}"
-            if sizes.get(key) != file.size:
-                reason = "is not what was written there" if key in sizes else "is gone from the store"
-                damaged.append(Damaged(request.request_id, key, reason))
-    return asked, damaged
+            if size(key) != file.size:
+                reason = "is gone from the store" if size(key) is None else "is not what was written there"
+                hurt.append(Damaged(request.request_id, key, reason))
+        key = f"{request.folder}/{layout.REQUEST}"
+        # Without a batch and with its files, it is about to be written, or its writer has died.
+        if size(key) is None and (asked.batch is not None or hurt):
+            hurt.append(Damaged(request.request_id, key, "is gone from the store"))
+        return asked, [one for one in hurt if one is not None]
+
+    loaded = in_parallel(load, _in_order([*found, *(entry.request for entry in unlisted)]))
+    damaged += [one for _, hurt in loaded for one in hurt]
+    every = list({one.key: one for one in damaged}.values())
+    return CellRecords([asked for asked, _ in loaded], every, unlisted, tail.next)
+
+
+def _numbered(found: list[Request], entries: Iterable[AskedEntry]) -> tuple[list[Request], tuple[AskedEntry, ...]]:
+    """These requests with the numbers of their entries, and the entries of other requests."""
+    # An earlier version, or who mends, writes requests that do not say their numbers.
+    left = {entry.request.request_id: entry for entry in entries}
+    named = [replace(one, number=left.pop(one.request_id).number) if one.request_id in left else one for one in found]
+    return named, tuple(left.values())
+
+
+def _in_order(requests: Iterable[Request]) -> list[Request]:
+    return sorted(requests, key=lambda one: (one.day, one.made))
 
 
 def read_history(store: ObjectStore, collection: str, since: str = "") -> list[Request]:
@@ -286,11 +303,26 @@ def read_history(store: ObjectStore, collection: str, since: str = "") -> list[R
     return history_of(store, collection, since)[0]
 
 
-def history_of(store: ObjectStore, collection: str, since: str) -> tuple[list[Request], list[Damaged], list[str]]:
-    """The requests as `read_history`, those that cannot be read, and the keys of all."""
+def history_of(
+    store: ObjectStore, collection: str, since: str, days: Iterable[str] = ()
+) -> tuple[list[Request], list[Damaged], list[str]]:
+    """The requests as `read_history`, those that cannot be read, and the keys of all.
+
+    Args:
+        days: whose logs are read though no listing shows a request of them.
+    """
     folder = layout.requests(collection)
     keys = [item.key for item in store.walk(folder, after=f"{folder}/{since}" if since else None)]
-    return (*_readable(store, keys), keys)
+    found, damaged = _readable(store, keys)
+    known: dict[str, set[int]] = {day: set() for day in days}
+    for one in found:
+        known.setdefault(one.day, set()).add(one.number)
+    tails = in_parallel(lambda day: read_tail(store, collection, day, known[day] - {0}), known)
+    found, unlisted = _numbered(found, (entry for tail in tails for entry in tail.entries))
+    of_log = {entry.request.request_id: entry.request for entry in unlisted}
+    # What the log says of a request whose own record is damaged is all that there is to know.
+    damaged = [one for one in damaged if one.request_id not in of_log]
+    return _in_order([*found, *of_log.values()]), damaged, keys
 
 
 def _readable(store: ObjectStore, keys: Iterable[str]) -> tuple[list[Request], list[Damaged]]:
@@ -310,7 +342,7 @@ def _readable(store: ObjectStore, keys: Iterable[str]) -> tuple[list[Request], l
 
     found = in_parallel(load, _folders(keys))
     requests = [one for one in found if isinstance(one, Request)]
-    return sorted(requests, key=lambda one: (one.day, one.made)), [one for one in found if isinstance(one, Damaged)]
+    return _in_order(requests), [one for one in found if isinstance(one, Damaged)]
 
 
 def _folders(keys: Iterable[str]) -> list[str]:
@@ -326,13 +358,15 @@ def _folders(keys: Iterable[str]) -> list[str]:
 
 
 def asked_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], None] | None = None) -> pa.Table:
-    """What a request asked, as columns id and digest; from its documents where the list itself is damaged.
+    """What a request asked, as columns id and digest.
+
+    Where the list itself is damaged, the log of what was asked says the same, and so do the request's documents.
 
     Args:
         found: told where the list is damaged.
 
     Raises:
-        CorruptedError: both are damaged or gone.
+        CorruptedError: all of them are damaged or gone.
         StoreError: the store did not answer, or refuses.
     """
     try:
@@ -340,7 +374,10 @@ def asked_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], N
     except CorruptedError as error:
         if found:
             found(Damaged(request.request_id, error.subject, error.reason))
-        return read_parquet(store, request.folder, request.documents).select(["id", "digest"])
+    with suppress(CorruptedError):
+        if (entry := entry_of(store, request)) is not None:
+            return ids_of(entry)
+    return read_parquet(store, request.folder, request.documents).select(["id", "digest"])
 
 
 def names_of_requests(store: ObjectStore, collection: str, day: str) -> list[str]:

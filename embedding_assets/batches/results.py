@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.awaited import PATIENCE_SECONDS, Awaited, is_late, not_come, note, note_late, patient
 from embedding_assets.batches.client import PAGE, ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
@@ -37,7 +38,6 @@ from embedding_assets.batches.parse import Answer
 from embedding_assets.batches.relanding import RECOVERED, FindHeld, land_held
 from embedding_assets.batches.requests import (
     Asked,
-    Request,
     SentBatch,
     asked_documents,
     read_input_notes,

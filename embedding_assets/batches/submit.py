@@ -1,7 +1,8 @@
 """Submits what is not asked yet, and asks again for what was not answered.
 
 `plan_submission` looks and changes nothing; `execute_submission` does what the plan says. Nobody pays twice: the intent
-is written first, under the digest of what it asks, and the batch carries that id and its store's in its metadata. After
+is written first, under the next number of the cell's log and under the digest of what it asks, and the batch carries
+that digest and its store's id in its metadata. Whoever finds the number taken reads what took it and plans again. After
 a crash the API's own list tells whether the batch was created; of two batches for one intent the store keeps one
 (`batch.json`, put-if-absent) and whoever finds the other cancels it. Batches of other stores are left alone.
 """
@@ -9,6 +10,7 @@ a crash the API's own list tells whether the batch was created; of two batches f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Literal
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.api_errors import LimitError, QuotaError
+from embedding_assets.batches.asked_log import OvertakenError, Request, enter
 from embedding_assets.batches.batch_file import write_batch_file
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import Refused
@@ -25,7 +28,7 @@ from embedding_assets.batches.plan import Planned, SubmissionPlan, documents_for
 from embedding_assets.batches.refusals import ACCOUNT_LIMIT_MET, ACCOUNT_LIMITS, QUOTA, TOKEN_LIMIT
 from embedding_assets.batches.refused_documents import record_refused
 from embedding_assets.batches.requests import (
-    Request,
+    IDS_FILE,
     SentBatch,
     asked_documents,
     batch_for,
@@ -33,6 +36,7 @@ from embedding_assets.batches.requests import (
     commit_intent,
     write_files,
 )
+from embedding_assets.batches.restoring import enter_earlier, read_restored
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ApiError, ApiUnavailableError, CorruptedError, DocumentError
 from embedding_assets.scratch import ScratchFolder
@@ -80,6 +84,7 @@ class Submission:
         refused: documents that cannot be asked, by name.
         note: why no documents were read, or why nothing more is submitted for now.
         passed_over: what lies beside the documents and was not read, each with the reason.
+        overtaken: another run asked for some of the same meanwhile: what is not in `rows` is planned again.
     """
 
     collection: str
@@ -89,6 +94,7 @@ class Submission:
     refused: tuple[Refused, ...] = ()
     note: str = ""
     passed_over: tuple[str, ...] = ()
+    overtaken: bool = False
 
     def count(self, *actions: Action) -> int:
         """How many records are in requests about which one of these was done."""
@@ -123,11 +129,19 @@ def submit(
         documents, note = documents_for(spec, day, today or layout.now().strftime("%Y-%m-%d"), s3)
     except DocumentError as error:
         documents, note, problem = None, str(error), error
-    plan = plan_submission(store, spec, day, documents, documents_note=note, folder=folder)
-    done = execute_submission(api, store, spec, plan, folder)
+    rows: list[SentRow] = []
+    while True:
+        records = enter_earlier(store, read_restored(store, spec.name, day))
+        plan = plan_submission(store, spec, day, documents, documents_note=note, folder=folder, records=records)
+        done = execute_submission(api, store, spec, plan, folder)
+        rows += done.rows
+        if not done.overtaken:
+            break
     if problem is not None:
         raise problem
-    return done
+    # What was sent before another run came in between is known afterwards.
+    sent = {row.request_id: row for row in reversed(rows)}
+    return replace(done, rows=tuple(sorted(sent.values(), key=lambda row: row.attempt, reverse=True)))
 
 
 def execute_submission(
@@ -144,21 +158,31 @@ def execute_submission(
     if plan.refused or not plan.documents_note:
         record_refused(store, spec.name, plan.day, plan.refused)
     rows: list[SentRow] = []
+    overtaken = False
     if plan.unfinished or plan.again or plan.new:
         store.check_writable(layout.requests(spec.name))
         met = _probe(api, spec)
         with ScratchFolder("submit", folder) as scratch:
-            sender = _Sender(api, store, spec, scratch, _since(plan.unfinished), identity_of(store))
+            planned = [*plan.again, *plan.new]
+            ids = frozenset(i for one in planned for i in one.documents.column("id").to_pylist())
+            since = _since(plan.unfinished)
+            sender = _Sender(api, store, spec, scratch, since, identity_of(store), plan.next, ids)
             if met is not None:
                 sender.hold(met)
             if not met and plan.token_limited and (active := sender.active()):
                 sender.held = f"the limit of enqueued tokens was met and {active} batches are unfinished"
             rows = [_contained(partial(sender.finish, request), request) for request in plan.unfinished]
-            rows += [_contained(partial(sender.submit, one, plan.day), one) for one in (*plan.again, *plan.new)]
+            try:
+                for one in planned:
+                    rows.append(_contained(partial(sender.submit, one, plan.day), one))
+            except OvertakenError:
+                overtaken = True
             note = sender.held or note
         if not spec.probe:
             note = "; ".join(filter(None, [note, "the probe before submitting is skipped (`probe: false`)"]))
-    return Submission(spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note, plan.passed_over)
+    return Submission(
+        spec.name, plan.day, tuple(rows), plan.asked_before, plan.refused, note, plan.passed_over, overtaken
+    )
 
 
 def _contained(send: Callable[[], SentRow], asked: Request | Planned) -> SentRow:
@@ -208,6 +232,8 @@ class _Sender:
     folder: Path
     since: float  # no batch that matters was created before that
     store_id: str
+    number: int  # that the next request takes in the log of the cell, if nobody takes it before
+    planned: AbstractSet[str]  # the ids that this run asks for
     held: str = ""  # why nothing more is created in this run
     quota: str = ""  # the account's limit, where that is why: then all is written down that waits for it
     last: ApiBatch | None = None
@@ -267,8 +293,11 @@ class _Sender:
             ids=ids,
             repeats=planned.repeats,
         )
-        request = commit_intent(self.store, ours)
-        if request != ours:
+        written = (self.folder / IDS_FILE).read_bytes()
+        entered, is_ours = enter(self.store, ours, written, self.number, self.planned)
+        self.number = entered.number + 1
+        request = commit_intent(self.store, entered)
+        if not is_ours or request != entered:
             return self.finish(request)
         # There is a batch already where somebody deleted the record of the request.
         return self._adopt(request) or self._create(request)

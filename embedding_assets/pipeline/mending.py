@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.documents import content_digest, documents_table, read_documents
 from embedding_assets.batches.files import StoredFile, encode
 from embedding_assets.batches.identity import known_identity
@@ -27,14 +28,13 @@ from embedding_assets.batches.mending import damaged_documents, damaged_ids
 from embedding_assets.batches.requests import (
     Asked,
     Damaged,
-    Request,
     SentBatch,
     foreign_request_id,
-    read_cell,
     read_history,
     request_id_of,
     write_files,
 )
+from embedding_assets.batches.restoring import read_restored
 from embedding_assets.batches.standing import with_landing
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, DocumentError, ObjectMissingError, StoreError
@@ -71,7 +71,8 @@ def mend_cell(
     Raises:
         StoreError: the store did not answer, or refuses.
     """
-    asked, damaged = read_cell(store, spec.name, day)
+    records = read_restored(store, spec.name, day)
+    asked, damaged = records.asked, records.damaged
     landings = all_landings(store, spec.name, day)
     needed = [item.request for item in asked if read_all or not item.batch or item.batch.batch_id not in landings]
     seen = {one.key for one in damaged}
@@ -88,7 +89,8 @@ def mend_cell(
     of_request = {some[0].request_id: some for some in landings.values() if some[0].status != LOST}
     for request_id in of_request.keys() - known.keys() - hurt.keys():
         key = f"{layout.requests(spec.name, day, request_id)}/{layout.REQUEST}"
-        hurt[request_id] = [Damaged(request_id, key, "is gone from the store")]
+        if not store.exists(key):
+            hurt[request_id] = [Damaged(request_id, key, "is gone from the store")]
     if not hurt:
         return []
     done: list[Damaged] = []
@@ -127,7 +129,7 @@ class _Mender:
                 self._move_aside(one)
             files = write_files(self.store, folder, documents, self.scratch / request_id)
             mended = replace(request, documents=files[0], ids=files[1], count=documents.num_rows)
-            if item is None or mended != request:
+            if item is None or mended != request or not self.store.exists(f"{folder}/{layout.REQUEST}"):
                 self.store.replace(f"{folder}/{layout.REQUEST}", encode(mended, f"{folder}/{layout.REQUEST}"))
         for one in damages:
             if one.key.endswith(f"/{layout.BATCH}"):

@@ -105,6 +105,12 @@ def requests(collection: str, day: str | None = None, request_id: str | None = N
     return "/".join(p for p in (collection, "requests", day, request_id) if p)
 
 
+def asked(collection: str, day: str, number: int | None = None) -> str:
+    """Folder of the log of what a cell asked, or the key of an entry."""
+    folder = f"{collection}/asked/{day}"
+    return folder if number is None else f"{folder}/{number:06d}.json"
+
+
 def results(collection: str, day: str | None = None, batch_id: str | None = None, landing_id: str | None = None) -> str:
     """Folder of what came back: of a collection, a cell, a batch, or one landing of it."""
     return "/".join(p for p in (collection, "results", day, part(batch_id) if batch_id else None, landing_id) if p)

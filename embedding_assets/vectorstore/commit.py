@@ -295,6 +295,9 @@ def _generations(store: ObjectStore, collection: str, since: int = 1) -> list[in
             break
         if generation <= _LAST:
             taken.append(generation)
+    # A listing may lag: what is after its last entry is asked for by its key.
+    while store.exists(layout.commit_log(collection, following := taken[-1] + 1 if taken else since)):
+        taken.append(following)
     return taken
 
 

@@ -197,7 +197,7 @@ def sort_objects(collection: str, objects: Iterable[StoredObject]) -> Inventory:
                 landings.setdefault((day, batch, landing), []).append(item)
             case ["results", _, _, name] if layout.BATCH_NOTE.fullmatch(name):
                 pass
-            case ["requests", *_, name] if not name.startswith(WRITE_CHECK):
+            case ["requests" | "asked", *_, name] if not name.startswith(WRITE_CHECK):
                 pass
             case [("delta" | "snapshot") as place, *_]:
                 others[place].append(item)

@@ -158,6 +158,9 @@ def execute_quarantine(store: ObjectStore, plan: QuarantinePlan) -> QuarantineRe
     at_once(lambda file: _copy(store, file), files)
     copied = {item.key: item.size for item in store.walk(entry)}
     # Whoever else moves it at this moment may have taken the original away already, but then its copy is here.
+    # What no listing shows yet is asked for by its key.
+    missing = [file for file in files if file.key not in copied]
+    copied |= {file.key: size for file in missing if (size := store.size(file.key)) is not None}
     lacking = [file.original for file in files if copied.get(file.key) != file.size]
     if lacking:
         raise EmbeddingAssetsError(

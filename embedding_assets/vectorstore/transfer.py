@@ -243,12 +243,16 @@ def _require_none(manifest: Manifest, problems: list[FileProblem], remedy: str =
 
 
 def incomplete(store: ObjectStore, manifest: Manifest | None) -> str:
-    """What the listing alone says against a database: files that are missing, or of another size; empty: nothing."""
+    """What names and sizes say against a database: files that are missing, or of another size; empty: nothing.
+
+    What the listing does not show is asked for by its key: it may lag.
+    """
     if manifest is None:
         return "its manifest is gone"
     there = {item.key: item.size for item in store.walk(manifest.folder)}
     for entry in manifest.files:
-        size = there.get(f"{manifest.folder}/{entry.path}")
+        key = f"{manifest.folder}/{entry.path}"
+        size = there[key] if key in there else store.size(key)
         if size != entry.size:
             return f"the file {entry.path} " + ("is missing" if size is None else f"has {size} bytes")
     return ""

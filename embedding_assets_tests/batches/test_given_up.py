@@ -10,9 +10,10 @@ from datetime import timedelta
 import pytest
 
 from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.client import BatchPage, EmbeddingApi
 from embedding_assets.batches.files import decode, encode
-from embedding_assets.batches.requests import Request, SentBatch
+from embedding_assets.batches.requests import SentBatch
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError, ObjectMissingError
 from embedding_assets.pipeline.batches import (

@@ -14,12 +14,13 @@ import hypothesis.strategies as st
 import pytest
 
 from embedding_assets.batches.answers import ApiBatch, batch_of
+from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.awaited import is_late
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi
 from embedding_assets.batches.files import StoredFile, decode
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.position import Budget, Position
-from embedding_assets.batches.requests import Request, SentBatch, commit_batch, commit_intent
+from embedding_assets.batches.requests import SentBatch, commit_batch, commit_intent
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.pipeline.pending import cells_to_run

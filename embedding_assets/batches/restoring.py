@@ -1,0 +1,63 @@
+"""Writes the records of requests again that the log of what was asked has, and enters there those that it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+
+from embedding_assets.batches.asked_log import AskedEntry, OvertakenError, Request, enter
+from embedding_assets.batches.files import in_parallel
+from embedding_assets.batches.requests import CellRecords, commit_intent, read_records
+from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+
+
+def restore_requests(store: ObjectStore, unlisted: Iterable[AskedEntry]) -> list[Request]:
+    """Write what is gone of these requests: `request.json`, and the list of ids.
+
+    Where their writer died before it wrote them, it is the same. Damaged ones are left as they are.
+
+    Returns:
+        Those of which something was gone.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+
+    def restore(entry: AskedEntry) -> Request | None:
+        request = entry.request
+        ids = f"{request.folder}/{request.ids.name}"
+        whole = store.exists(ids)
+        with suppress(CorruptedError, ObjectExistsError):
+            if not whole:
+                store.put_new(ids, entry.ids_file)
+        if store.exists(f"{request.folder}/{layout.REQUEST}"):
+            return None if whole else request
+        commit_intent(store, request)
+        return request
+
+    return [one for one in in_parallel(restore, unlisted) if one is not None]
+
+
+def enter_earlier(store: ObjectStore, records: CellRecords) -> CellRecords:
+    """Enter the requests of earlier versions, which kept no log; returns the records with their numbers."""
+    number, asked = records.next, list(records.asked)
+    for place, one in enumerate(asked):
+        if one.request.number or one.request.foreign:
+            continue
+        with suppress(CorruptedError, ObjectMissingError, OvertakenError):
+            ids = store.get(f"{one.request.folder}/{one.request.ids.name}")
+            entered, _ = enter(store, one.request, ids, number, frozenset())
+            asked[place] = replace(one, request=entered)
+            number = entered.number + 1
+    return replace(records, asked=asked, next=number)
+
+
+def read_restored(store: ObjectStore, collection: str, day: str) -> CellRecords:
+    """The records of a cell, after what is gone was written again from the log. Errors as `read_records`."""
+    records = read_records(store, collection, day)
+    if restore_requests(store, records.unlisted):
+        return read_records(store, collection, day)
+    return records
