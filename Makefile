@@ -48,7 +48,7 @@ hnswlib: $(READY)  # the rival of some rows; without a C++ compiler they are lef
 	@$(BIN)/python -c 'import hnswlib' 2>/dev/null || \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt 'hnswlib==0.8.0' || true
 
-damage-matrix: $(READY)  ## Every kind of damage to every file of every kind of database: is it found?
+damage-matrix: $(READY)  ## Every kind of damage to every file of every database and to every other object: is it found, and healed?
 	$(BIN)/python benchmarks/damage_matrix.py
 
 crash-matrix: $(READY)  ## Kill every step and command at every write to the store, and look at what is left

@@ -1,33 +1,48 @@
-"""The damage matrix: every kind of damage to every file of every kind of database, and whole ones beside them.
+"""The damage matrix: every kind of damage to every file of every kind of database, and to every other kind of object.
 
-    python benchmarks/damage_matrix.py [--healthy 220] [--processes 2]
+    python benchmarks/damage_matrix.py [--healthy 220] [--processes 2] [--only NAME ...] [--sample N] [--list]
 
-A case changes what the store holds. With a manifest it is verified `quick`, and `full` where quick calls it valid;
-it is detected if the verdict is `corrupted`. Two kinds of change to folders without manifest (and with a manifest that
-was made to fit) are no cases, but counted apart: those after which every reader gets what it got before, searches
-included, and those that put another possible value in a value's place (a bit of a vector), which nothing but a
-checksum can tell. Beside it stands the naive check, the baseline: does it open with chromadb, with the same count?
+First the databases, and whole ones beside them. A case changes what the store holds. With a manifest it is verified
+`quick`, and `full` where quick calls it valid; it is detected if the verdict is `corrupted`. Two kinds of change to
+folders without manifest (and with a manifest that was made to fit) are no cases, but counted apart: those after which
+every reader gets what it got before, searches included, and those that put another possible value in a value's place
+(a bit of a vector), which nothing but a checksum can tell. Beside it stands the naive check, the baseline: does it
+open with chromadb, with the same count?
 
-Ends with code 1 if a case is missed, a whole database is called anything but valid, or a verification crashes.
+Then the objects: requests, batches, landings, marks, the log, alerts, a reader's cache and so on, and strangers' files
+beside them. A case is a copy of a small store of three collections with one damage. Readers read it, `check` looks at
+it, then the sensors' and schedules' steps run for some days (in this process, against a batch service that still has
+all batches), and where they leave anything, the audit repairs. In the end every record that was ever accepted must be
+in the snapshot as it was paid for, or rejected by name as before; nothing may have been paid for twice, in no
+collection; `check` finds nothing, and a further round has nothing to do. What is not found must be without any effect.
+
+Ends with code 1 if a case is missed, a whole database is called anything but valid, a verification crashes, or a
+damaged object costs a record, money, or needs a person.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 from damages import MANIFEST, Case, damages, manifest_damages, with_fitting_manifest
 from matrix_databases import KINDS, Subject, healthy, make_subject
+from object_matrix import Played, all_cases, play, start
+from object_report import healing, print_faults, print_objects
 from reader_view import ReaderView
 
 from embedding_assets.vectorstore.verify import verify
@@ -215,7 +230,17 @@ def main() -> int:
     parser.add_argument("--healthy", type=int, default=220, help="how many whole databases")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--only", nargs="+", default=[], help="the databases and object cases whose names begin so")
+    parser.add_argument("--sample", type=int, help="so many of the object cases, chosen at random")
+    parser.add_argument("--seed", type=int, default=0, help="of that choice")
+    parser.add_argument("--list", action="store_true", help="name the object cases and play none")
     arguments = parser.parse_args()
+    if arguments.only:
+        arguments.healthy = 0
+        arguments.kinds = [kind for kind in arguments.kinds if _is_chosen(kind, arguments.only)]
+    played = _play_objects(arguments)
+    if arguments.list:
+        return 0
     with (
         tempfile.TemporaryDirectory(prefix="damage-matrix-") as home,
         ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool,
@@ -231,7 +256,50 @@ def main() -> int:
             tallies.append(future.result())
             print_table(tallies[-1])
         healths = [future.result() for future in whole]
-    return report(tallies, healths)
+    return report(tallies, healths, played)
+
+
+def _is_chosen(name: str, only: Sequence[str]) -> bool:
+    return not only or any(name.startswith(start) for start in only)
+
+
+def _play_objects(arguments: argparse.Namespace) -> list[Played]:
+    """The object cases, played and printed."""
+    began = time.monotonic()
+    # All is small: what can be in memory need not wait for a disk.
+    memory = Path("/dev/shm")
+    within = memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30 else None
+    with tempfile.TemporaryDirectory(prefix="damage-matrix-", dir=within) as home, _temporary_files_in(home):
+        cases = [case for case in all_cases(Path(home)) if _is_chosen(case.name, arguments.only)]
+        if arguments.sample is not None and arguments.sample < len(cases):
+            chosen = set(Random(arguments.seed).sample(range(len(cases)), arguments.sample))
+            cases = [case for number, case in enumerate(cases) if number in chosen]
+        if arguments.list:
+            print("\n".join(ascii(case.name)[1:-1] for case in cases))
+            return []
+        played = []
+        with ProcessPoolExecutor(
+            arguments.processes, multiprocessing.get_context("spawn"), initializer=start, initargs=(home,)
+        ) as pool:
+            for number, one in enumerate(pool.map(play, cases), 1):
+                played.append(one)
+                if number % 200 == 0:
+                    print(f"{number} of {len(cases)} objects, {time.monotonic() - began:.0f} s", flush=True)
+    print_objects(played, time.monotonic() - began)
+    return played
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    before, tempfile.tempdir = (os.environ.get("TMPDIR"), tempfile.tempdir), None
+    os.environ["TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before[1]
+        os.environ.pop("TMPDIR")
+        if before[0] is not None:
+            os.environ["TMPDIR"] = before[0]
 
 
 def print_table(tally: Tally) -> None:
@@ -249,12 +317,13 @@ def print_table(tally: Tally) -> None:
         print(row.ljust(width) + "".join(f"  {cell:>5}" for cell in said), flush=True)
 
 
-def report(tallies: list[Tally], healths: list[Health]) -> int:
+def report(tallies: list[Tally], healths: list[Health], played: list[Played]) -> int:
     """Print what was missed and the last line; the exit code."""
     missed = [line for tally in tallies for line in tally.missed]
     alarms = [line for _, some, _ in healths for line in some]
     for line in [*missed, *alarms]:
         print(line)
+    print_faults(played)
     recalls = [recall for _, _, some in healths for recall, _ in some]
     strict = [recall for _, _, some in healths for recall, held in some if held]
     apart: Counter[str] = sum((tally.apart for tally in tallies), Counter())
@@ -272,11 +341,16 @@ def report(tallies: list[Tally], healths: list[Health]) -> int:
         f"recall at 10 of the healthy: least {min(recalls, default=1):.2f}, mean {mean:.3f}; "
         f"of those that are held to a floor: least {min(strict, default=1):.2f}"
     )
+    print(healing(played))
+    cases += sum(bool(one.found) or one.missed for one in played)
+    detected += sum(bool(one.found) for one in played)
+    crashes += sum(bool(one.crash) for one in played)
     print(
         f"damage-matrix: {cases} cases, {detected} detected, {count} healthy, {len(alarms)} false alarms, "
         f"{crashes} crashes, baseline detected {sum(tally.baseline for tally in tallies)}"
     )
-    return int(bool(missed or alarms or crashes))
+    faults = [one for one in played if not one.apart and (one.missed or not one.right)]
+    return int(bool(missed or alarms or crashes or faults))
 
 
 if __name__ == "__main__":

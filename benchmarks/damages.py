@@ -124,9 +124,9 @@ def manifest_damages(manifest: Manifest, other: Manifest, seed: int) -> Iterator
             yield Case(kind, MANIFEST, {MANIFEST: content})
     yield Case("swapped", MANIFEST, {MANIFEST: other.to_bytes()})
     raw = orjson.loads(whole)
-    for place, value in _leaves(raw, ()):
+    for place, value in leaves(raw, ()):
         edited = orjson.loads(whole)
-        _put(edited, place, _another(value))
+        put_at(edited, place, another(value))
         yield Case("manifest edited", MANIFEST, {MANIFEST: orjson.dumps(edited, option=orjson.OPT_INDENT_2)})
         # What the model was is written nowhere else; with another one it is of another kind than declared: unknown.
         if place[0] in ("files", "count", "digest", "dimension", "distance", "collection", "id", "kind"):
@@ -150,25 +150,25 @@ def with_fitting_manifest(case: Case, files: Files, manifest: Manifest) -> Case 
     return Case("with a manifest that fits", case.file, {**case.change, MANIFEST: fitting})
 
 
-def _leaves(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def leaves(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _leaves(inner, (*place, key))
+            yield from leaves(inner, (*place, key))
     elif isinstance(value, list) and value:
-        yield from _leaves(value[0], (*place, 0))
+        yield from leaves(value[0], (*place, 0))
         if len(value) > 1:
-            yield from _leaves(value[-1], (*place, len(value) - 1))
+            yield from leaves(value[-1], (*place, len(value) - 1))
     else:
         yield place, value
 
 
-def _put(target: Any, place: tuple[Any, ...], value: Any) -> None:
+def put_at(target: Any, place: tuple[Any, ...], value: Any) -> None:
     for key in place[:-1]:
         target = target[key]
     target[place[-1]] = value
 
 
-def _another(value: Any) -> Any:
+def another(value: Any) -> Any:
     if isinstance(value, int):
         return value + 1
     if isinstance(value, str) and value:

@@ -1,8 +1,8 @@
 """A reader's view of a database, from a process that may die of it: `python benchmarks/reader_view.py` is the child.
 
-Imports chromadb once and forks for every request. Two questions: does it open, and how many records does it count
-(`count`, the naive check); and hashes of the ids and documents, and of everything that a reader can get, searches
-included (`view`).
+Imports chromadb once and forks for every request. Three questions: does it open, and how many records does it count
+(`count`, the naive check); hashes of the ids and documents, and of everything that a reader can get, searches
+included (`view`); and the records themselves, with those that are not found by their own vector (`records`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 _SECONDS = 20
 _SEARCHED = 100
+_SAME = 1e-4
 
 
 class ReaderView:
@@ -53,6 +54,11 @@ def _answer(question: str, folder: str) -> Any:
     if question == "count":
         return handle.count()
     got = handle.get(include=["embeddings", "documents", "metadatas"])
+    if question == "records":
+        found = handle.query(query_embeddings=got["embeddings"], n_results=1, include=["distances"])
+        hidden = [i for i, far in zip(got["ids"], found["distances"], strict=True) if not far or far[0] > _SAME]
+        rows = zip(got["ids"], got["documents"], got["embeddings"], strict=True)
+        return {"hidden": hidden, "records": {i: [text, made.astype("<f4").tobytes().hex()] for i, text, made in rows}}
     hasher = hashlib.sha256(repr((handle.count(), got["ids"], got["documents"])).encode())
     texts = hasher.hexdigest()
     hasher.update(repr([sorted((m or {}).items()) for m in got["metadatas"]]).encode())
