@@ -45,7 +45,10 @@ class DocumentError(EmbeddingAssetsError):
 
 
 class LocalDiskError(EmbeddingAssetsError):
-    """A file or folder of this machine cannot be read or written."""
+    """This machine refuses something: its disk is full or read-only, a quota or a limit is used up.
+
+    It says nothing about data, and nothing is lost by it: what was under way is made again by the next run.
+    """
 
 
 class StoreError(EmbeddingAssetsError):

@@ -312,6 +312,7 @@ class Collection:
 
         Raises:
             UnreadableError: chromadb cannot open one.
+            LocalDiskError: the disk is full, or this machine refuses something else.
         """
         from embedding_assets.chroma import api
 
@@ -324,8 +325,7 @@ class Collection:
         except Exception as error:  # of whatever chromadb raises about files
             for shard in shards:
                 api.close_client(shard.client)
-            subject, reason = f"snapshot {copy.manifest.id} of {self.name}", f"chromadb cannot open it: {error}"
-            raise UnreadableError(subject, reason, "Run `embedding-assets check`.") from error
+            raise copy.cannot_be_opened(error) from error
         return shards
 
     def _embedder(self) -> Embed:

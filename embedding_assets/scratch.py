@@ -21,6 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedding_assets.errors import LocalDiskError
+from embedding_assets.local_disk import local_trouble
+
 _PREFIX = "embedding-assets-"
 _LOCK = ".lock"
 _HOST = re.sub(r"[^A-Za-z0-9-]", "_", socket.gethostname())[:60] or "_"
@@ -39,7 +42,8 @@ class DeadFolder:
 class ScratchFolder:
     """A new, empty folder, removed with all that is in it at `remove()`, or at the latest when the program ends.
 
-    Use it in a `with` statement, which gives its path.
+    Use it in a `with` statement, which gives its path. What this machine refuses to whoever works in it (a full disk,
+    for example) leaves the statement as a LocalDiskError.
     """
 
     def __init__(self, purpose: str, within: Path | None = None, *, sweep: bool = True) -> None:
@@ -49,17 +53,23 @@ class ScratchFolder:
             purpose: a word or two in lower-case letters and hyphens, for who looks at the disk.
             within: an existing folder; None: the system's folder for temporary files.
             sweep: whether to remove them; not where a dry run may follow.
+
+        Raises:
+            LocalDiskError: the disk has no room for it, or is read-only.
         """
-        home = (within or Path(tempfile.gettempdir())).absolute()
+        home = (within or _temporary()).absolute()
         if sweep and not any(part.startswith(_PREFIX) for part in home.parts):  # what is within another goes with it
             _sweep(home)
-        self.path, self._held = _locked(home, purpose)
+        try:
+            self.path, self._held = _locked(home, purpose)
+        except OSError as error:
+            raise local_trouble(error, home) or error from None
         self._end = weakref.finalize(self, _remove, self.path, self._held, os.getpid())
         try:
             self.path.mkdir(mode=0o700)
-        except OSError:
+        except OSError as error:
             self.remove()
-            raise
+            raise local_trouble(error, home) or error from None
 
     def remove(self) -> None:
         """Remove it now; what cannot be removed is left to the next start."""
@@ -74,8 +84,12 @@ class ScratchFolder:
     def __enter__(self) -> Path:
         return self.path
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Asked first: what it holds is why the disk is full.
+        trouble = local_trouble(error, self.path.parent) if error else None
         self.remove()
+        if trouble is not None:
+            raise trouble from error
 
 
 def dead_folders(home: Path | None = None) -> list[DeadFolder]:
@@ -93,6 +107,17 @@ def remove_dead(home: Path | None = None) -> list[DeadFolder]:
             _lock_of(dead.path).unlink(missing_ok=True)
             removed += [dead] if was_there else []
     return removed
+
+
+def _temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # Python has tried to write to each of them
+        raise LocalDiskError(
+            "the folder for temporary files",
+            f"cannot be written ({error.strerror or error})",
+            "Make room in one of these, or let TMPDIR name a folder on another disk.",
+        ) from None
 
 
 def _lock_of(folder: Path) -> Path:

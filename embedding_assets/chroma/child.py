@@ -13,7 +13,8 @@ from embedding_assets.chroma.reports import Examination, MergeReport
 from embedding_assets.chroma.sample import from_json, read_sample
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.chroma.workers import TaskFailedError, keep_ready, run_task
-from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, UnreadableError
+from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, LocalDiskError, UnreadableError
+from embedding_assets.local_disk import full_disk, local_trouble
 from embedding_assets.records import RecordBatch
 from embedding_assets.scratch import ScratchFolder
 
@@ -23,10 +24,6 @@ _START_SECONDS = 120.0
 _RECORDS_PER_SECOND = 100.0
 _DAMAGE_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 _NOT_THE_DATABASE = (
-    "No space left",
-    "Too many open files",
-    "disk I/O error",
-    "disk is full",
     "unable to open database",
     "PermissionError",
     # Out of memory, as Python, Rust, C++, hnswlib, SQLite and the system say it.
@@ -41,6 +38,7 @@ _NOT_THE_DATABASE = (
     "Resource temporarily unavailable",
 )
 _REMEDY = "`embedding-assets check --level full` names what is damaged; `embedding-assets repair` makes it again."
+_MUCH_ROOM = 1 << 30  # where so much is free, a task did not fail for want of room
 # What a task may use beyond the size of its database: chromadb's threads, and a page of vectors as Python numbers.
 _MEMORY_FLOOR = 1 << 30
 _MEMORY_PER_FILE_BYTE = 4
@@ -76,6 +74,7 @@ def merge_in_child(
 
     Raises:
         MergeFailedError: the child failed, crashed or ran into its limit.
+        LocalDiskError: the disk is full, or this machine refuses something else.
     """
     return _made("merge", {**_arguments(folder, spec, sources), "hindrance": hindrance}, records)
 
@@ -89,6 +88,8 @@ def _made(task: str, arguments: dict[str, Any], records: int) -> MergeReport:
     try:
         return MergeReport(**run_task(task, arguments, _limit(records)))
     except TaskFailedError as error:
+        if trouble := _trouble_here(error, Path(arguments["folder"])):
+            raise trouble from None
         failed = MergeFailedError(arguments["folder"], error.reason, "It is tried again from the start.")
         failed.refused = _refused(error)
         raise failed from None
@@ -117,15 +118,16 @@ def examine_in_child(
 
     Raises:
         CorruptedError: chromadb cannot open or read it, or the interpreter died of it, and a new one it can.
-        UnreadableError: the child ran into its limit of time or memory, was killed from outside, or the disk is full.
+        UnreadableError: the child ran into its limit of time or memory, or was killed from outside.
+        LocalDiskError: the disk is full, or this machine refuses something else.
     """
     try:
         arguments = {**_arguments(folder, spec, sources), "to_be_written": to_be_written}
         task = run_task("examine", arguments, _limit(records), memory or memory_limit(folder, spec))
     except TaskFailedError as error:
-        raise _meaning(error, subject) from None
+        raise _meaning(error, subject, folder) from None
     report = Examination(**task)
-    _require_no_trouble(report.problems, subject)
+    _require_no_trouble(report.problems, subject, folder)
     return report
 
 
@@ -140,9 +142,9 @@ def check_sqlite_in_child(folder: Path, *, records: int, subject: str) -> list[s
     try:
         task = run_task("check_file", _arguments(folder, spec, ()), _limit(records), memory_limit(folder, spec))
     except TaskFailedError as error:
-        raise _meaning(error, subject) from None
+        raise _meaning(error, subject, folder) from None
     problems = [str(problem) for problem in task["problems"]]
-    _require_no_trouble(problems, subject)
+    _require_no_trouble(problems, subject, folder)
     return problems
 
 
@@ -152,24 +154,41 @@ def chromadb_works() -> bool:
         folder = scratch / "control"
         try:
             return bool(run_task("control", _arguments(folder, DatabaseSpec("", 0, ""), ()), _START_SECONDS)["works"])
-        except TaskFailedError:
+        except (TaskFailedError, LocalDiskError):
             return False
 
 
 def memory_limit(folder: Path, spec: DatabaseSpec) -> int:
     """How much memory, in bytes, a task with this database may use; several times what a sound one was seen to."""
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return _MEMORY_FLOOR + _MEMORY_PER_FILE_BYTE * size + _MEMORY_PER_DIMENSION * max(spec.dimension, 1024)
+    return _MEMORY_FLOOR + _MEMORY_PER_FILE_BYTE * _size(folder) + _MEMORY_PER_DIMENSION * max(spec.dimension, 1024)
 
 
-def _require_no_trouble(problems: list[str], subject: str) -> None:
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _require_no_trouble(problems: list[str], subject: str, folder: Path) -> None:
+    for problem in problems:
+        if here := local_trouble(problem, folder):
+            raise here
     trouble = [problem for problem in problems if any(sign in problem for sign in _NOT_THE_DATABASE)]
     if trouble:
         raise UnreadableError(subject, trouble[0], "It is examined again by the next run.")
 
 
-def _meaning(error: TaskFailedError, subject: str) -> CorruptedError | UnreadableError:
+def _trouble_here(error: TaskFailedError, folder: Path) -> LocalDiskError | None:
+    """What this machine refused to a task. Its own words may be lost with the disk, and a file that is mapped into
+    memory on a full disk kills who writes to it: then there is less room than the database itself takes.
+    """
+    if found := local_trouble(error.reason, folder) or local_trouble(error.log, folder):
+        return found
+    return None if error.answered else full_disk(folder, min(_size(folder), _MUCH_ROOM))
+
+
+def _meaning(error: TaskFailedError, subject: str, folder: Path) -> CorruptedError | UnreadableError | LocalDiskError:
     """A task that failed: does it say that the database is damaged, or nothing of it?"""
+    if trouble := _trouble_here(error, folder):
+        return trouble
     if _refused(error) and chromadb_works():
         return CorruptedError(subject, error.reason, _REMEDY)
     return UnreadableError(subject, error.reason, "It is examined again by the next run.")
@@ -186,6 +205,7 @@ def ids_of_database(folder: Path, collection: str) -> list[str]:
 
     Raises:
         CorruptedError: its files contradict one another, or chromadb cannot read it.
+        UnreadableError, LocalDiskError: it cannot be read just now.
     """
     if known_format(folder):
         return read_ids(folder, collection)
@@ -193,7 +213,7 @@ def ids_of_database(folder: Path, collection: str) -> list[str]:
         spec = DatabaseSpec(collection, 0, "")
         return list(run_task("ids", _arguments(folder, spec, ()), _limit(1_000_000))["ids"])
     except TaskFailedError as error:
-        raise CorruptedError(str(folder), error.reason, _REMEDY) from None
+        raise _meaning(error, str(folder), folder) from None
 
 
 def sample_of_database(folder: Path, spec: DatabaseSpec, most: int, seed: int) -> tuple[int, RecordBatch]:
@@ -215,7 +235,7 @@ def sample_of_database(folder: Path, spec: DatabaseSpec, most: int, seed: int) -
         arguments = {**_arguments(folder, spec, ()), "most": most, "seed": seed}
         return from_json(run_task("sample", arguments, _limit(1_000_000)))
     except TaskFailedError as error:
-        raise _meaning(error, str(folder)) from None
+        raise _meaning(error, str(folder), folder) from None
 
 
 def _limit(records: int) -> float:

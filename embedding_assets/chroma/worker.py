@@ -84,8 +84,11 @@ def _perform(message: dict[str, Any]) -> None:
         traceback.print_exc(limit=-4)
     answer_path = Path(message["answer"])
     unfinished = answer_path.with_suffix(".part")
-    unfinished.write_bytes(orjson.dumps(answer))
-    unfinished.rename(answer_path)
+    try:
+        unfinished.write_bytes(orjson.dumps(answer))
+        unfinished.rename(answer_path)
+    except OSError as error:  # no disk, no words: the code says it
+        os._exit(error.errno or 1)
     os._exit(0)
 
 

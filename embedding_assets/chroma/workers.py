@@ -50,8 +50,8 @@ def run_task(task: str, arguments: dict[str, Any], seconds: float, memory: int |
     Raises:
         TaskFailedError: it failed, died or took too long.
     """
-    worker = _take()
     with ScratchFolder("task") as scratch:
+        worker = _take()
         answer_path = scratch / "answer.json"
         message = {"task": task, "answer": str(answer_path), "arguments": arguments, "memory": memory}
         try:
@@ -91,6 +91,10 @@ def _died(task: str, code: int, log: str) -> TaskFailedError:
     if code < 0:
         died_of = signal.Signals(-code)
         return TaskFailedError(f"the process of `{task}` died of {died_of.name}", died_of=died_of, log=log)
+    if code > 1:
+        return TaskFailedError(
+            f"the process of `{task}` could not write its answer: [Errno {code}] {os.strerror(code)}"
+        )
     return TaskFailedError(f"the process of `{task}` ended with code {code}: {log}")
 
 

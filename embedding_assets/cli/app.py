@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+import tempfile
 from functools import lru_cache
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 from embedding_assets.cli.terminal import Terminal, plain
 from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError, LocalDiskError
+from embedding_assets.local_disk import local_trouble
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed, the message names the object, the reason and the remedy; 2 wrong usage;
@@ -38,7 +42,11 @@ def main() -> NoReturn:
         app()
     except EmbeddingAssetsError as error:
         _fail(error)
-    except OSError as error:  # of this machine: the store's and the API's have errors of their own
+    except (OSError, sqlite3.Error) as error:  # of this machine: the store's and the API's have errors of their own
+        if trouble := local_trouble(error, Path(tempfile.gettempdir())):
+            _fail(trouble)
+        if not isinstance(error, OSError):
+            raise
         _fail(
             LocalDiskError(
                 str(error.filename or "this machine"),

@@ -17,6 +17,7 @@ from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.pipeline import upkeep
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.named import require_named
+from embedding_assets.pipeline.operations import HERE
 from embedding_assets.pipeline.reports import current_report
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.scratch import ScratchFolder
@@ -161,8 +162,8 @@ def told(context: dg.OpExecutionContext, names: Names, operation: str, found: Fi
     asset = next((asset for start, asset in _ASSETS.items() if operation.startswith(start)), "snapshots")
     return dg.AssetObservation(
         asset_key=names.asset(asset),
-        # An operation on deltas or batches concerns many days, hence no partition of theirs.
-        partition=found.collection if asset == "snapshots" else None,
+        # An operation on deltas or batches concerns many days, hence no partition of theirs; nor has a machine one.
+        partition=found.collection if asset == "snapshots" and found.collection != HERE else None,
         description=f"{operation} of {found.collection}: {found.summary}",
         metadata={
             # The log of a run shows the first lines of it.

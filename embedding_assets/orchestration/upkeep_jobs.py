@@ -33,7 +33,7 @@ _COMMANDS: Sequence[tuple[str, type[forms.UpkeepForm], str, Plan]] = (
     (
         "prune",
         forms.PruneForm,
-        "Delete what dead writers left behind, and old snapshot versions.",
+        "Delete what dead writers left behind, in the store and on the machine of the run, and old snapshot versions.",
         lambda s, spec, c, run, tmp: operations.prune(s, spec, keep=c.keep, grace=timedelta(hours=c.grace_hours)),
     ),
     (
@@ -120,16 +120,18 @@ def upkeep_job(
             work = partial(plan, names.api_in(context).client) if api else plan
             # All are planned before anything is done: what one of them refuses is done in none.
             plans = [work(store.open(), spec, config, context.run_id, scratch) for spec in specs]
-            for spec, planned in zip(specs, plans, strict=True):
+            if name == "prune":
+                plans.append(operations.prune_scratch(store.cache_folder()))
+            for planned in plans:
                 if planned.warning:
-                    context.log.warning(f"{spec.name}: {planned.warning}")
+                    context.log.warning(f"{planned.collection}: {planned.warning}")
                 done = Findings(
-                    spec.name,
+                    planned.collection,
                     planned.rows,
                     f"a dry run: nothing was done; with dry_run: false these {len(planned.rows)} would be",
                 )
                 if planned.nothing:
-                    done = Findings(spec.name, (), "nothing is to be done")
+                    done = Findings(planned.collection, (), "nothing is to be done")
                 elif not config.dry_run:
                     done = planned.execute()
                 yield told(context, names, name, done)

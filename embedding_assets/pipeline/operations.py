@@ -47,7 +47,7 @@ from embedding_assets.vectorstore.snapshots import (
 from embedding_assets.vectorstore.verification import Level, Verdict
 from embedding_assets.vectorstore.verify import verify
 
-_HERE = "this machine"
+HERE = "this machine"  # in the place of a collection
 
 
 def delete_snapshots(store: ObjectStore, spec: CollectionSpec, *, timestamped: bool, run_id: str) -> Planned:
@@ -228,9 +228,9 @@ def prune(store: ObjectStore, spec: CollectionSpec, *, keep: int, grace: timedel
     return Planned(spec.name, rows, execute)
 
 
-def prune_scratch(cache_folder: Path) -> Planned:
-    """Remove the scratch folders and the readers' copies that killed processes left on this machine."""
-    places = (None, *working_places(cache_folder))
+def prune_scratch(cache_folder: Path | None) -> Planned:
+    """Remove the scratch folders and, if there is a cache, the readers' copies that killed processes left here."""
+    places = (None, *(working_places(cache_folder) if cache_folder else ()))
     rows: tuple[Row, ...] = tuple(
         {
             "action": "delete",
@@ -246,9 +246,9 @@ def prune_scratch(cache_folder: Path) -> Planned:
     def execute() -> Findings:
         removed = [dead for place in places for dead in remove_dead(place)]
         summary = f"{len(removed)} removed, {sum(dead.size for dead in removed)} bytes"
-        return Findings(_HERE, rows, summary)
+        return Findings(HERE, rows, summary)
 
-    return Planned(_HERE, rows, execute)
+    return Planned(HERE, rows, execute)
 
 
 def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: str, scratch: Path) -> Planned:

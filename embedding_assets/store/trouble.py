@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from obstore import exceptions as obstore_errors
 
@@ -14,6 +16,7 @@ from embedding_assets.errors import (
     StoreUnavailableError,
     without_secrets,
 )
+from embedding_assets.local_disk import local_trouble
 
 
 class ObjectExistsError(StoreError):
@@ -41,7 +44,7 @@ _CODES = "AccessDenied|ExpiredToken|InvalidToken|TokenRefreshRequired|InvalidAcc
 _DENIED = re.compile(
     rf"status code: 40[13]\b|code: AccessDenied\b|<Code>({_CODES}|RequestTimeTooSkewed)</Code>|os error (1|13)\)"
 )
-_FOLDER_TROUBLE = re.compile(r"os error (20|21|28|30|122)\)|\[Errno (20|21|28|30|122)\]")
+_FOLDER_TROUBLE = re.compile(r"os error (20|21)\)|\[Errno (20|21)\]")
 
 
 def translate(subject: str, error: Exception) -> Exception:
@@ -60,13 +63,22 @@ def translate(subject: str, error: Exception) -> Exception:
         return StoreDeniedError(
             subject, f"access is refused ({reason})", "Check the credentials and what they may read and write."
         )
-    if _FOLDER_TROUBLE.search(text):  # not a directory, a directory, disk full, read-only, quota
+    if isinstance(error, (obstore_errors.BaseError, OSError)) and (trouble := _of_this_machine(subject, text)):
+        return trouble
+    if _FOLDER_TROUBLE.search(text):  # not a directory, a directory
         return StoreError(subject, f"the folder cannot be written ({reason})", "Check its disk and its mount.")
     if isinstance(error, (obstore_errors.BaseError, OSError)):
         return StoreUnavailableError(
             subject, f"the store did not answer as it should ({reason})", "It will be tried again by the next run."
         )
     return error
+
+
+def _of_this_machine(subject: str, text: str) -> StoreError | None:
+    """What the disk under a folder store refuses, or this process; None where the store itself is meant."""
+    url = urlsplit(subject)
+    found = local_trouble(text, Path(unquote(url.path)), "EMBEDDING_ASSETS_STORE") if url.scheme == "file" else None
+    return StoreError(subject, f"the folder cannot be written: {found.reason}", found.remedy) if found else None
 
 
 def _brief(text: str) -> str:

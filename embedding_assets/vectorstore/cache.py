@@ -11,7 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from embedding_assets.chroma.spec import database_files
-from embedding_assets.errors import ConfigurationError, CorruptedError
+from embedding_assets.errors import (
+    ConfigurationError,
+    CorruptedError,
+    EmbeddingAssetsError,
+    LocalDiskError,
+    UnreadableError,
+)
+from embedding_assets.local_disk import local_trouble
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout, sealed
 from embedding_assets.store.objects import ObjectStore
@@ -56,6 +63,16 @@ class Copy:
         """Where it is; each shard in a folder of its own below."""
         return self._held.path
 
+    def cannot_be_opened(self, error: Exception) -> EmbeddingAssetsError:
+        """What it means that chromadb does not open it: this machine refuses something, or the files are to blame."""
+        if trouble := local_trouble(str(error), self.folder, "EMBEDDING_ASSETS_CACHE"):
+            return trouble
+        return UnreadableError(
+            f"snapshot {self.manifest.id} of {self.manifest.collection}",
+            f"chromadb cannot open it: {error}",
+            "Run `embedding-assets check`.",
+        )
+
     def close(self) -> None:
         """Remove it."""
         self._held.remove()
@@ -83,6 +100,7 @@ def fetch_current(
     Raises:
         CorruptedError: no committed snapshot is what its manifest says.
         ConfigurationError: the cache cannot be written.
+        LocalDiskError: its disk is full, or this machine refuses something else.
     """
     while True:
         end = log_end(store, collection)
@@ -131,10 +149,12 @@ class Cache:
 
     def keep(self, version: str, folder: Path) -> None:
         """Keep a published database's files for the next compaction. That they can't be kept is no error."""
-        with contextlib.suppress(OSError):
+        try:
             for path in database_files(folder):
                 place_copy(folder / path, self.place(version) / path)
-            self._drop_old()
+        except OSError:  # a half of it would only fill the disk
+            _remove(self.place(version))
+        self._drop_old()
 
     def open(self, store: ObjectStore, manifest: Manifest, *, checksums: bool = False) -> Copy:
         """A whole copy for one reader.
@@ -146,6 +166,7 @@ class Cache:
         Raises:
             CorruptedError: a file is missing in the store or another.
             ConfigurationError: the cache cannot be written.
+            LocalDiskError: its disk is full, or this machine refuses something else.
         """
         try:
             (self._home / _OPEN).mkdir(parents=True, exist_ok=True)
@@ -157,7 +178,11 @@ class Cache:
                 held.remove()
                 raise
             self._drop_old()
+        except LocalDiskError as error:
+            raise _no_room(self._home, error) from None
         except OSError as error:
+            if trouble := local_trouble(error, self._home):
+                raise _no_room(self._home, trouble) from None
             raise _unwritable(self._home, error.strerror or str(error)) from None
         return Copy(manifest, held)
 
@@ -258,9 +283,12 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
+_ELSEWHERE = "Set EMBEDDING_ASSETS_CACHE to a folder that this user can write, on a disk with room for two snapshots."
+
+
+def _no_room(folder: Path, error: LocalDiskError) -> LocalDiskError:
+    return LocalDiskError(f"cache {folder}", error.reason, f"Make room there. {_ELSEWHERE}")
+
+
 def _unwritable(folder: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"cache {folder}",
-        f"cannot be written ({why})",
-        "Set EMBEDDING_ASSETS_CACHE to a folder that this user can write, on a disk with room for two snapshots.",
-    )
+    return ConfigurationError(f"cache {folder}", f"cannot be written ({why})", _ELSEWHERE)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from embedding_assets.catalog import VectorKind
 from embedding_assets.chroma.reports import Examination, MergeReport
-from embedding_assets.errors import CorruptedError
 from embedding_assets.records import ContentDigest
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -22,8 +21,8 @@ from embedding_assets.vectorstore.delta import DeltaRef
 from embedding_assets.vectorstore.kinds import SetAside
 from embedding_assets.vectorstore.manifest import FORMAT, FileEntry, Manifest, ShardEntry
 from embedding_assets.vectorstore.marks import unmark
-from embedding_assets.vectorstore.publish import discard
-from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, incomplete
+from embedding_assets.vectorstore.publish import discard, require_whole
+from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic
 
 _NO_RECORDS = ContentDigest().hex()
 
@@ -99,14 +98,10 @@ def commit_version(store: ObjectStore, draft: Draft, done: Sequence[ShardDone]) 
         StoreError: the store refused or did not answer.
     """
     manifest = unite(draft, done)
-    for part in manifest.databases:
-        problem = incomplete(store, part)
-        if problem:
-            subject = f"new snapshot {draft.version} of {draft.collection}"
-            reason = f"was not committed: {problem} in the store by now"
-            raise CorruptedError(subject, reason, "Run it again, and `prune` with a longer grace.")
     if manifest.shards:
         store.put_new(manifest.key, manifest.to_bytes())
+    # The last look: its own manifest, and each shard's manifest and files.
+    require_whole(store, manifest, *manifest.databases)
     added = tuple(sorted({delta.id for one in done for delta in one.deltas} & set(manifest.deltas)))
     if not try_commit(store, manifest, added, marked=True):
         commit = load_commit(store, draft.collection, draft.generation)

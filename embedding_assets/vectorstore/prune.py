@@ -2,6 +2,9 @@
 
 Nothing that has been committed and counts is touched, nothing young is (its writer may still be at it), and everything
 is looked at once more right before it goes. What cannot be deleted is left for the next time: garbage is no error.
+
+Where the grace is too short and a writer still lives, its work is lost to it, and nothing else is: the generation of a
+version that could still be committed is taken first, and what gets its manifest meanwhile is deleted with it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,15 @@ from typing import Literal
 from embedding_assets.errors import CorruptedError, StoreError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import WRITE_CHECK, ObjectStore
-from embedding_assets.vectorstore.commit import LogEnd, history, load_commit, load_snapshot, log_end
+from embedding_assets.vectorstore.commit import (
+    LogEnd,
+    history,
+    load_commit,
+    load_snapshot,
+    log_end,
+    try_commit,
+    try_reset,
+)
 from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, take_inventory
 from embedding_assets.vectorstore.quarantine import delete_database
 
@@ -21,6 +32,8 @@ GRACE = timedelta(hours=24)
 LONGEST_GRACE = 24 * 365 * 10  # hours
 KEEP = 5
 _HELD = "a snapshot holds its delta"
+
+_RUN = "prune"
 
 GarbageKind = Literal[
     "unfinished delta",
@@ -32,6 +45,9 @@ GarbageKind = Literal[
     "write check",
     "mark",
 ]
+_FINISHED_BY_A_MANIFEST: frozenset[GarbageKind] = frozenset(
+    ("unfinished delta", "unfinished snapshot", "unfinished landing", "lost race")
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +117,10 @@ def plan_prune(
     garbage, kept = [], {}
     for one in found:
         # What is old was committed and replaced long since; what is unfinished may be somebody's work.
-        if one.kind != "old" and now - one.folder.modified < grace:
-            kept[one.folder.prefix] = f"{one.kind}, but younger than {grace}"
+        # Where there is no log yet, nothing can take the generation of a first version from its writer.
+        least = max(grace, GRACE) if end.commit is None and one.kind == "unfinished snapshot" else grace
+        if one.kind != "old" and now - one.folder.modified < least:
+            kept[one.folder.prefix] = f"{one.kind}, but younger than {least}"
         else:
             garbage.append(one)
     garbage += _reports(inventory, {one.folder.prefix for one in garbage})
@@ -114,8 +132,10 @@ def execute_prune(store: ObjectStore, plan: PrunePlan) -> Pruned:
     removed, spared, failed = [], [], {}
     for one in plan.garbage:
         try:
-            if _still(store, plan, one):
+            if _still(store, plan, one) and _out_of_reach(store, plan, one):
                 delete_database(store, one.folder.prefix, one.folder.keys)
+                if one.kind in _FINISHED_BY_A_MANIFEST:  # its writer may have been about to write it
+                    store.delete([f"{one.folder.prefix}/{layout.MANIFEST}"])
                 removed.append(one)
             else:
                 spared.append(one)
@@ -198,6 +218,26 @@ def _old_versions(store: ObjectStore, collection: str, inventory: Inventory, end
 def _is_committed(store: ObjectStore, collection: str, version: str) -> bool:
     commit = load_commit(store, collection, layout.generation_of(version) or 0)
     return commit is not None and commit.version == version
+
+
+def _out_of_reach(store: ObjectStore, plan: PrunePlan, one: Garbage) -> bool:
+    """Whether no writer can commit a version any more. The next generation is taken by the current version again."""
+    if one.kind not in ("unfinished snapshot", "lost race"):
+        return True
+    end = log_end(store, plan.collection)
+    if layout.generation_of(one.folder.name) != end.generation + 1:
+        return True
+    if end.lost:
+        return False
+    if end.commit is None:  # no log: it is older than any writer lives
+        return True
+    if end.head is None:
+        return try_reset(store, plan.collection, end.generation + 1, _RUN)
+    try:
+        current = load_snapshot(store, plan.collection, end.head)
+    except CorruptedError:  # the next compaction's to heal, and this may be it
+        return False
+    return try_commit(store, current, (), end.generation + 1, _RUN, marked=end.head.marked)
 
 
 def _still(store: ObjectStore, plan: PrunePlan, one: Garbage) -> bool:

@@ -17,7 +17,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.marks import mark
-from embedding_assets.vectorstore.transfer import place_copy, upload_files, verify_files
+from embedding_assets.vectorstore.transfer import incomplete, place_copy, upload_files, verify_files
 
 
 def prove(
@@ -109,10 +109,35 @@ def place(store: ObjectStore, manifest: Manifest, folder: Path) -> None:
 
 
 def announce(store: ObjectStore, manifest: Manifest) -> None:
-    """Write the manifest of a database that is in its place; from now on there is one."""
+    """Write the manifest of a database that is in its place; from now on there is one.
+
+    Raises:
+        CorruptedError: its files are gone by now; the caller discards it.
+    """
     if manifest.kind == "delta":
         mark(store, manifest.collection, str(manifest.day), manifest.id)
     store.put_new(manifest.key, manifest.to_bytes())
+    # Looked at after the manifest is written: whoever takes its files for a dead writer's looks for a manifest after
+    # they are deleted, so that one of the two notices.
+    require_whole(store, manifest)
+
+
+def require_whole(store: ObjectStore, *manifests: Manifest) -> None:
+    """What is about to count is all there, as far as listings tell: the manifests, and the files of each database.
+
+    Raises:
+        CorruptedError: something is gone, as where `prune` took it for a dead writer's.
+    """
+    for manifest in manifests:
+        gone = "" if store.exists(manifest.key) else "its manifest is missing"
+        if problem := gone or ("" if manifest.shards else incomplete(store, manifest)):
+            what = f"{manifest.kind} {manifest.id} of {manifest.collection}"
+            part = f"{manifest.shard}: " if manifest.shard else ""
+            raise CorruptedError(
+                f"new {what}",
+                f"was not committed: {part}{problem} in the store by now",
+                "The next run makes it again. Give `prune` a longer grace if it ran at the same time.",
+            )
 
 
 def discard(store: ObjectStore, manifest: Manifest) -> None:

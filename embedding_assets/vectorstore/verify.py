@@ -30,9 +30,11 @@ from embedding_assets.errors import (
     ConfigurationError,
     CorruptedError,
     EmbeddingAssetsError,
+    LocalDiskError,
     ObjectMissingError,
     UnreadableError,
 )
+from embedding_assets.local_disk import full_disk, local_trouble
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -90,7 +92,10 @@ def verify(
         check.unknown(error)
     except Exception as error:  # whatever it is, it is no proof of damage
         reason = f"{type(error).__name__}: {error}"
-        check.unknown(UnreadableError(check.result.subject, reason, "It is examined again by the next run."))
+        check.unknown(
+            local_trouble(error, scratch)
+            or UnreadableError(check.result.subject, reason, "It is examined again by the next run.")
+        )
     check.now(seconds=time.monotonic() - began)
     return check.result
 
@@ -128,7 +133,9 @@ class _Check:
         self.result = replace(self.result, **changes)  # type: ignore[arg-type]
 
     def unknown(self, error: EmbeddingAssetsError) -> None:
-        self.now(verdict=Verdict("unknown", error.reason), cause=error)
+        # Of this machine's own troubles the reason alone would not say where.
+        reason = f"{error.subject}: {error.reason}" if isinstance(error, LocalDiskError) else error.reason
+        self.now(verdict=Verdict("unknown", reason), cause=error)
 
     @contextmanager
     def copying(self, keep: bool) -> Iterator[None]:
@@ -348,11 +355,8 @@ class _Check:
         return set(describe_files(self.copy)) <= {*self.result.files, *(manifest.files if manifest else ())}
 
     def _require_room(self, size: int) -> None:
-        free = shutil.disk_usage(self.scratch).free
-        if free < 2 * size + _ROOM_BESIDE:
-            raise UnreadableError(
-                self.result.subject, f"its {size} bytes have no room on a disk with {free} bytes left", "Make room."
-            )
+        if trouble := full_disk(self.scratch, 2 * size + _ROOM_BESIDE):
+            raise trouble
 
     def _require_dimension(self, has: int) -> None:
         """A whole folder of an older system with another dimension is nobody's damage, but nobody's to use either."""

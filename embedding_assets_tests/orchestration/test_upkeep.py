@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
@@ -17,6 +22,8 @@ from embedding_assets.batches.balance import balance
 from embedding_assets.cli.app import _register, app
 from embedding_assets.orchestration.forms import pasted
 from embedding_assets.orchestration.jobs import CELL_JOB, COMPACTION_JOB
+from embedding_assets.orchestration.resources import StoreResource
+from embedding_assets.scratch import dead_folders
 from embedding_assets.store import layout
 from embedding_assets.vectorstore import verify
 from embedding_assets.vectorstore.commit import head
@@ -24,6 +31,7 @@ from embedding_assets.vectorstore.delta import list_deltas, load_deltas
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import contents, flip, receipt_lines
+from embedding_assets_tests.ground.test_scratch import HOLDS, running
 from embedding_assets_tests.orchestration.deployment import Deployment, metadata, plain, trouble
 from embedding_assets_tests.receivers import webhook
 
@@ -452,3 +460,50 @@ def test_new_batches_over_damaged_old_data_end_in_a_snapshot_that_lacks_nothing(
         assert lines.count() == 23
     assert audit(complete, full_share=0).success
     assert evaluations(complete, "snapshot_is_whole", "snapshots")[cell.spec.name].passed
+
+
+def test_prune_lists_and_removes_what_killed_processes_left_here(
+    complete: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    (copies := tmp_path / "cache" / "store" / complete.cell.spec.name / ".open").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    complete.store = StoreResource(url=complete.cell.store.url, cache=str(tmp_path / "cache"))
+    left = []
+    with running(HOLDS, str(temporary)) as (_, living):
+        for place in (temporary, copies):
+            with running(HOLDS, str(place)) as (_, folder):
+                left.append(folder)
+        for dry_run in (True, False):
+            result = launch(complete, "upkeep_prune", {"dry_run": dry_run})
+            assert result.success, trouble(result)
+            here = next(one for one in observations(result) if one.partition is None)
+            rows = [row for row in plain(here.metadata)["done"] if row["name"] in left]
+            assert [(row["name"], row["bytes"]) for row in rows] == [(one, "1200") for one in left]
+            assert [Path(one).exists() for one in left] == [dry_run] * 2
+        assert Path(living).is_dir()
+
+
+def test_a_prune_job_that_is_killed_leaves_nothing_that_the_next_one_does_not_remove(tmp_path: Path) -> None:
+    for name in ("temporary", "store", "cache/x/lines/.open"):
+        (tmp_path / name).mkdir(parents=True)
+
+    def prune(dies_at: int) -> subprocess.CompletedProcess[str]:
+        words = [f"file://{tmp_path}/store", str(tmp_path / "cache"), str(dies_at)]
+        return subprocess.run(
+            [sys.executable, "-m", "embedding_assets_tests.orchestration.killed_prune", *words],
+            check=False,
+            env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+            capture_output=True,
+            text=True,
+        )
+
+    for place in (tmp_path / "temporary", tmp_path / "cache/x/lines/.open"):
+        with running(HOLDS, str(place)):
+            pass
+    killed = prune(2)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert dead_folders(tmp_path / "temporary") != []  # its own folder is among them
+    assert prune(0).stdout.endswith("ended well\n")
+    for place in (tmp_path / "temporary", tmp_path / "cache/x/lines/.open"):
+        assert [one.name for one in place.iterdir() if one.name.startswith("embedding-assets-")] == []
