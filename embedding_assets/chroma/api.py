@@ -15,6 +15,7 @@ from chromadb.config import Settings
 from chromadb.errors import ChromaError, InternalError
 
 from embedding_assets.chroma.spec import DatabaseSpec
+from embedding_assets.chroma.sqlite_reader import require_own_schema
 from embedding_assets.errors import ConfigurationError, UnreadableError
 from embedding_assets.records import RecordBatch
 
@@ -33,7 +34,12 @@ _clients = threading.Lock()
 
 
 def client_on(folder: Path) -> Any:
-    """A chromadb client on a folder; the caller closes it with `close_client`."""
+    """A chromadb client on a folder; the caller closes it with `close_client`.
+
+    Raises:
+        CorruptedError: its database defines what no version of chromadb does, such as a trigger; it is not opened.
+    """
+    require_own_schema(folder)
     with _clients:
         return chromadb.PersistentClient(str(folder), settings=_SETTINGS.model_copy())
 

@@ -44,6 +44,12 @@ def are_ours(connection: sqlite3.Connection) -> bool:
     return len(rows) == len(_OURS) and all(_is_ours(*row) for row in rows)
 
 
+def has_later(connection: sqlite3.Connection) -> bool:
+    """Whether migrations were applied that chromadb 1.5.9 does not have."""
+    rows = connection.execute("SELECT dir, version FROM migrations").fetchall()
+    return any(row not in _OURS for row in rows)
+
+
 def check_migrations(connection: sqlite3.Connection) -> str | None:
     """What is wrong with the list of migrations, where that is certain: the tables are ours and the list is not."""
     return (

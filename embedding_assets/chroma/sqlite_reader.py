@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedding_assets.errors import EmbeddingAssetsError
+from embedding_assets.chroma.schema import strange_object
+from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.records import Metadata, Scalar
 
 SQLITE_FILE = "chroma.sqlite3"
@@ -83,7 +85,8 @@ def connect(folder: Path) -> sqlite3.Connection:
     """Open the folder's database to read only; the caller closes it.
 
     Raises:
-        ValueError: there is no such file, it is no SQLite database, or a journal was left behind.
+        ValueError: there is no such file, it is no SQLite database, a journal was left behind, or it defines what no
+            version of chromadb does.
     """
     path = folder / SQLITE_FILE
     if not path.is_file():
@@ -106,11 +109,32 @@ def connect(folder: Path) -> sqlite3.Connection:
         # Do not trust what the file says about itself: no functions from its schema, every page checked when read.
         for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        strange = strange_object(connection)
     except sqlite3.Error as error:
         connection.close()
         raise ValueError(f"{SQLITE_FILE} cannot be read: {error}") from error
+    if strange:
+        connection.close()
+        raise ValueError(f"{SQLITE_FILE}: {strange}")
     return connection
+
+
+def require_own_schema(folder: Path) -> None:
+    """Raise CorruptedError where a database, whatever else is wrong with it, defines what no chromadb does.
+
+    For whoever hands the folder to chromadb, which opens it without a look: a trigger would run at the first write.
+    """
+    path = folder / SQLITE_FILE
+    if not path.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            connection.execute("PRAGMA trusted_schema=OFF")
+            strange = strange_object(connection)
+    except sqlite3.Error:
+        return  # chromadb says what is wrong with it
+    if strange:
+        raise CorruptedError(str(folder), f"{SQLITE_FILE}: {strange}", "It was not opened.")
 
 
 def read_collections(connection: sqlite3.Connection) -> list[Collection]:

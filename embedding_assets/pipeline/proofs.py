@@ -13,6 +13,7 @@ from embedding_assets.chroma.child import ids_of_database
 from embedding_assets.errors import CorruptedError, UnreadableError
 from embedding_assets.pipeline.cells import landings_without_delta
 from embedding_assets.pipeline.kinds import as_held
+from embedding_assets.pipeline.log_walk import walk_log
 from embedding_assets.records import shard_of
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
@@ -124,7 +125,7 @@ class SnapshotProof:
 
 
 def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> SnapshotProof:
-    """Prove the current snapshot whole, and that it holds every id that was accepted.
+    """Prove the current snapshot whole, and that it holds every id that was accepted; begins where a reader does.
 
     Args:
         store, spec: the collection.
@@ -135,16 +136,18 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
         UnreadableError: it could not be examined just now.
     """
     spec = as_held(store, spec)
+    # The manifest that the way ends at is judged below.
+    way = [row for row in walk_log(store, spec.name) if row["kind"] != "snapshot"]
+    problems = [f"{row['name']}: {row['reason']}" for row in way if row["verdict"] == "corrupted"]
     commit = head(store, spec.name)
     if commit is None:
-        return SnapshotProof(None)
+        return SnapshotProof(None, tuple(problems))
     verified = verify(store, commit, spec, level="full", scratch=scratch, keep_copy=True)
     _require_judged(verified)
     manifest, examined = verified.manifest, verified.examination
     if manifest is None or examined is None or verified.copy is None or verified.verdict.kind != "valid":
-        return SnapshotProof(None, (verified.verdict.reason,))
+        return SnapshotProof(None, (*problems, verified.verdict.reason))
     held: set[str] = set()
-    problems = []
     for number, part in enumerate(manifest.parts):
         if part is None:
             continue

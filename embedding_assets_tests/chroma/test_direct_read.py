@@ -240,7 +240,7 @@ def test_list_metadata_reads_as_the_api_reads_it(tmp_path: Path, only_log: bool)
 def test_another_format_is_left_to_the_api(tmp_path: Path) -> None:
     folder = tmp_path / "db"
     create(folder, Setup("l2", 2))
-    edit(folder, "CREATE TABLE newer (id INTEGER)")
+    edit(folder, "ANALYZE")
     with pytest.raises(UnknownFormatError, match="not those of chromadb"):
         list(read_records(folder))
     assert not is_readable(folder)

@@ -11,6 +11,7 @@ import pytest
 
 from embedding_assets.pipeline.findings import Findings
 from embedding_assets.pipeline.operations import repair
+from embedding_assets.pipeline.proofs import prove_snapshot
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
@@ -90,6 +91,16 @@ def test_what_a_reader_meets_is_named_and_healed(
     planned.execute()
     assert [row for row in check(store, tmp_path).rows if row.get("verdict", "valid") != "valid"] == []
     assert set(held(store, tmp_path)) == EVERY
+
+
+@pytest.mark.parametrize("case", ["newest entry garbage", "log and pointer gone", "pointer garbage"])
+def test_the_proof_of_a_snapshot_begins_where_a_reader_does(
+    two_versions: tuple[ObjectStore, Manifest], tmp_path: Path, case: str
+) -> None:
+    store = copied(two_versions[0], open_store("memory://"))
+    harm, name, *_ = CASES[case]
+    harm(store, two_versions[1])
+    assert any(name in problem for problem in prove_snapshot(store, SPEC, tmp_path).problems)
 
 
 @pytest.mark.parametrize("harm", [garbage(FIRST), gone(FIRST), gone(POINTER)], ids=["garbage", "gone", "pointer"])

@@ -445,7 +445,7 @@ def test_a_copy_that_the_local_disk_spoils_says_nothing_of_the_database(
 def test_what_chromadb_refuses_is_damaged_only_if_chromadb_works_here(
     world: World, monkeypatch: pytest.MonkeyPatch, works: bool
 ) -> None:
-    edit(world.path(world.delta), "CREATE TABLE mine (x)", "UPDATE collections SET schema_str = '{'")
+    edit(world.path(world.delta), "ANALYZE", "UPDATE collections SET schema_str = '{'")
     _refit(world, world.delta)
     monkeypatch.setattr(child, "chromadb_works", lambda: works)
     assert world.verify(ref(world.delta)).verdict.kind == ("corrupted" if works else "unknown")
