@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from embedding_assets.sandbox import Sandbox
+from embedding_assets.store import objects
 from embedding_assets.store.layout import new_id
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets_tests.cells import Cell, receipt_lines
@@ -20,6 +22,15 @@ from embedding_assets_tests.s3_server import BUCKET, S3Server, s3_server
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# A second look comes as ever, but at once: the servers of these tests lie as often as they are told to, not for a time.
+objects.SECOND_LOOK_SECONDS = 0.0
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector of garbage need not look at it again in every test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -31,10 +31,11 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Location:
-    """A code location: its name in the workspace, and the environment variables that make it differ from others."""
+    """A code location: its name in the workspace, the variables that make it differ from others, and its module."""
 
     name: str
     variables: Mapping[str, str]
+    module: str = "embedding_assets.definitions"
 
 
 @dataclass
@@ -65,7 +66,7 @@ class DagsterServers:
             for name, process in self.processes.items():
                 assert process.poll() is None, f"{name} ended while waiting until {what}\n{self.log(name)}"
             assert time.monotonic() < deadline, f"waited in vain until {what}\n{self.logs()}"
-            time.sleep(0.2)
+            time.sleep(0.5)  # each look is work for the webserver
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, the newest first: job, status, location, partition."""
@@ -102,7 +103,7 @@ def dagster_servers(
 
     Args:
         folder: an empty one for DAGSTER_HOME and logs.
-        locations: the code locations, each `embedding_assets.definitions` with its own environment.
+        locations: the code locations, each with its own environment.
         settings: what `dagster.yaml` has beside what the package ships, such as `storage`.
     """
     home = folder / "home"
@@ -124,7 +125,7 @@ def dagster_servers(
     made = DagsterServers(folder, f"http://127.0.0.1:{ports[0]}")
     with ExitStack() as stack:
         for location, port in zip(locations, ports[1:], strict=True):
-            words = ["dagster", "api", "grpc", "-m", "embedding_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
+            words = ["dagster", "api", "grpc", "-m", location.module, "-h", "127.0.0.1", "-p", str(port)]
             variables = {"EMBEDDING_ASSETS_UI": made.url, **location.variables}
             stack.enter_context(_process(made, f"code-{location.name}", home, words, variables))
         workspace = ["-w", str(folder / "workspace.yaml")]

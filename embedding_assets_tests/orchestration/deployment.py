@@ -42,6 +42,7 @@ class Deployment:
     store: StoreResource
     api: ApiResource
     results: list[dg.ExecuteInProcessResult] = field(default_factory=list)
+    _built: dict[tuple[str, int, int], dg.Definitions] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cell: Cell, instance: dg.DagsterInstance) -> Deployment:
@@ -59,7 +60,11 @@ class Deployment:
 
     @property
     def definitions(self) -> dg.Definitions:
-        return build_definitions(self.catalog, {"store": self.store, "api": self.api})
+        """Built once for the same declarations and resources, as a code location does."""
+        made_of = (self.catalog.model_dump_json(), id(self.store), id(self.api))
+        if made_of not in self._built:
+            self._built[made_of] = build_definitions(self.catalog, {"store": self.store, "api": self.api})
+        return self._built[made_of]
 
     @property
     def cell_partition(self) -> dg.MultiPartitionKey:

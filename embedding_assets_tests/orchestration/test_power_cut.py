@@ -19,6 +19,7 @@ from embedding_assets_tests.receivers import webhook
 
 pytestmark = pytest.mark.dagster
 
+HASTY = "embedding_assets_tests.orchestration.hasty"  # by name: what it changes is for processes of their own
 _LAUNCH = """mutation Launch($what: ExecutionParams!) { launchRun(executionParams: $what) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 
@@ -74,7 +75,7 @@ def test_after_a_power_cut_the_dead_run_is_failed_and_told_and_the_queued_one_go
             "OPENAI_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/v1",
             "OPENAI_API_KEY": "sk-none",
         }
-        with dagster_servers(tmp_path / "servers", [Location("one", variables)]) as servers:
+        with dagster_servers(tmp_path / "servers", [Location("one", variables, HASTY)]) as servers:
             partition = f"lines|{yesterday}"
 
             def statuses() -> list[str]:

@@ -14,7 +14,6 @@ from embedding_assets.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from embedding_assets.store import objects
 from embedding_assets.store.layout import new_id
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore, open_store
 from embedding_assets_tests.lying_proxy import Answer, Forward, Lie, LyingProxy, Request, lying_proxy
@@ -24,8 +23,7 @@ pytestmark = pytest.mark.s3
 
 
 @pytest.fixture
-def proxy(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingProxy]:
-    monkeypatch.setattr(objects, "SECOND_LOOK_SECONDS", 0.0)
+def proxy(s3: S3Server) -> Iterator[LyingProxy]:
     with lying_proxy(s3.writer) as running:
         yield running
 
