@@ -78,6 +78,11 @@ class AskedEntry:
     ids: str
     format: int = FORMAT
 
+    @classmethod
+    def of(cls, request: Request, ids: bytes) -> AskedEntry:
+        """The entry of a request that has its number, with the file of its ids."""
+        return cls(request.number, request, b64encode(ids).decode())
+
     @property
     def ids_file(self) -> bytes:
         """The file of the request's ids, as it was written.
@@ -174,7 +179,7 @@ def enter(
         ours = replace(request, number=number)
         key = layout.asked(request.collection, request.day, number)
         try:
-            store.put_new(key, encode(AskedEntry(number, ours, b64encode(ids).decode()), key))
+            store.put_new(key, encode(AskedEntry.of(ours, ids), key))
         except ObjectExistsError:
             other = _other(store, key)
             if other is not None and other.request.request_id == request.request_id:
@@ -209,3 +214,9 @@ def entry_of(store: ObjectStore, request: Request) -> AskedEntry | None:
 def ids_of(entry: AskedEntry) -> pa.Table:
     """What an entry's request asks, as columns id and digest; CorruptedError where that is damaged."""
     return pq.read_table(pa.BufferReader(entry.ids_file))
+
+
+def days_of(store: ObjectStore, collection: str) -> list[str]:
+    """The days of a collection's cells, as the folders of requests and of the log of what was asked show them."""
+    places = [layout.requests(collection), layout.asked(collection)]
+    return sorted({day for some in in_parallel(store.folders, places) for day in some})

@@ -86,12 +86,17 @@ def fetch_file(store: ObjectStore, folder: str, file: StoredFile, path: Path) ->
 
 def read_parquet(store: ObjectStore, folder: str, file: StoredFile) -> pa.Table:
     """A small Parquet file, held against what it must be; CorruptedError as `fetch_file`."""
+    return pq.read_table(pa.BufferReader(fetch_bytes(store, folder, file)))
+
+
+def fetch_bytes(store: ObjectStore, folder: str, file: StoredFile) -> bytes:
+    """A small file's content, held against what it must be; CorruptedError as `fetch_file`."""
     key = f"{folder}/{file.name}"
 
-    def parse(data: bytes) -> pa.Table:
+    def parse(data: bytes) -> bytes:
         if not is_whole(data, file):
             raise _changed(key)
-        return pq.read_table(pa.BufferReader(data))
+        return data
 
     try:
         return store.read(key, parse)

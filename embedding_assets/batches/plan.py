@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embedding_assets.batches.asked_log import Request
+from embedding_assets.batches.asked_log import Request, days_of
 from embedding_assets.batches.batch_file import cut, line_sizes
 from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
 from embedding_assets.batches.identity import identity_of
@@ -174,10 +174,11 @@ class _History:
 
     def latest(self) -> Latest:
         if self._latest is None:
+            since, days = ("", days_of(self.store, self.collection)) if self.whole else (self.day, [])
             # What was asked just now for another day may not be listed yet.
             now = layout.now().timestamp()
-            days = {self.day, layout.day_of(now), layout.day_of(now - 86_400)} if self.whole else {self.day}
-            self._latest = latest_content(self.store, self.collection, "" if self.whole else self.day, days)
+            recent = {layout.day_of(now), layout.day_of(now - 86_400)} if self.whole else set()
+            self._latest = latest_content(self.store, self.collection, since, {self.day, *recent, *days})
         return self._latest
 
 

@@ -44,6 +44,7 @@ from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
 _ID_RULE = 2  # of the digests that name requests
 IDS_FILE = "ids.parquet"  # as `write_files` leaves it in its folder
+NO_REQUEST = "asked"  # stands for the request of a damaged entry that no request names as its own
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -252,7 +253,7 @@ def read_records(store: ObjectStore, collection: str, day: str) -> CellRecords:
     sizes: dict[str, int | None] = {item.key: item.size for item in store.walk(layout.requests(collection, day))}
     found, damaged = _readable(store, sizes)
     tail = read_tail(store, collection, day, {one.number for one in found if one.number})
-    damaged += [Damaged(f"entry {key}", key, reason) for key, reason in tail.damaged.items()]
+    damaged += [Damaged(NO_REQUEST, key, reason) for key, reason in tail.damaged.items()]
     found, unlisted = _numbered(found, tail.entries)
 
     def size(key: str) -> int | None:

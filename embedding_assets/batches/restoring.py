@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from embedding_assets.batches.asked_log import AskedEntry, OvertakenError, Request, enter
-from embedding_assets.batches.files import in_parallel
-from embedding_assets.batches.requests import CellRecords, commit_intent, read_records
+from embedding_assets.batches.files import encode, fetch_bytes, find, in_parallel
+from embedding_assets.batches.requests import CellRecords, Damaged, commit_intent, read_records
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
@@ -48,11 +48,33 @@ def enter_earlier(store: ObjectStore, records: CellRecords) -> CellRecords:
         if one.request.number or one.request.foreign:
             continue
         with suppress(CorruptedError, ObjectMissingError, OvertakenError):
-            ids = store.get(f"{one.request.folder}/{one.request.ids.name}")
+            ids = fetch_bytes(store, one.request.folder, one.request.ids)
             entered, _ = enter(store, one.request, ids, number, frozenset())
             asked[place] = replace(one, request=entered)
             number = entered.number + 1
     return replace(records, asked=asked, next=number)
+
+
+def damaged_entries(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:
+    """The entries of these requests that are damaged, or gone."""
+
+    def look(request: Request) -> Damaged | None:
+        key = layout.asked(request.collection, request.day, request.number)
+        try:
+            reason = "" if find(store, AskedEntry, key) else "is gone from the store"
+        except CorruptedError as error:
+            reason = error.reason
+        return Damaged(request.request_id, key, reason) if reason else None
+
+    return [one for one in in_parallel(look, (one for one in requests if one.number)) if one is not None]
+
+
+def write_entry(store: ObjectStore, request: Request) -> None:
+    """Write a request's entry again; CorruptedError where its list of ids is not whole either."""
+    ids = fetch_bytes(store, request.folder, request.ids)
+    key = layout.asked(request.collection, request.day, request.number)
+    with suppress(ObjectExistsError):
+        store.put_new(key, encode(AskedEntry.of(request, ids), key))
 
 
 def read_restored(store: ObjectStore, collection: str, day: str) -> CellRecords:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.asked_log import days_of
 from embedding_assets.batches.balance import BatchBalance, balance
 from embedding_assets.batches.cell_names import read_names
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
@@ -35,7 +36,7 @@ def list_batches(store: ObjectStore, spec: CollectionSpec, open_api: OpenApi, *,
     held = as_held(store, spec)
     found = [
         (day, row, books.again)
-        for day in store.folders(layout.requests(spec.name))
+        for day in days_of(store, spec.name)
         for books in [balance(store, held, day)]
         for row in books.batches
         if row.batch_id and (not only_open or row.status in _OPEN)
@@ -111,7 +112,7 @@ def open_batches(store: ObjectStore, collection: str) -> list[str]:
 
 def _sent(store: ObjectStore, collection: str, only_open: bool = False) -> list[tuple[Asked, SentBatch]]:
     found: list[tuple[Asked, SentBatch]] = []
-    for day in store.folders(layout.requests(collection)):
+    for day in days_of(store, collection):
         landed = read_names(store, collection, day).landed if only_open else {}
         found += [
             (asked, asked.batch)

@@ -26,6 +26,7 @@ from embedding_assets.batches.identity import known_identity
 from embedding_assets.batches.landing import LOST, Landing, all_landings, fetch_landing
 from embedding_assets.batches.mending import damaged_documents, damaged_ids
 from embedding_assets.batches.requests import (
+    NO_REQUEST,
     Asked,
     Damaged,
     SentBatch,
@@ -34,7 +35,7 @@ from embedding_assets.batches.requests import (
     request_id_of,
     write_files,
 )
-from embedding_assets.batches.restoring import read_restored
+from embedding_assets.batches.restoring import damaged_entries, read_restored, write_entry
 from embedding_assets.batches.standing import with_landing
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, DocumentError, ObjectMissingError, StoreError
@@ -80,7 +81,10 @@ def mend_cell(
     damaged += [one for one in unseen if one.key not in seen]
     hurt: dict[str, list[Damaged]] = {}
     for one in damaged:
-        hurt.setdefault(one.request_id, []).append(one)
+        if one.request_id != NO_REQUEST:
+            hurt.setdefault(one.request_id, []).append(one)
+    entries = [one for one in damaged if one.request_id == NO_REQUEST]
+    entries += damaged_entries(store, [item.request for item in asked])
     known = {item.request.request_id: item for item in asked}
     for item in asked:
         gone = with_landing(item, landings).damage
@@ -91,7 +95,7 @@ def mend_cell(
         key = f"{layout.requests(spec.name, day, request_id)}/{layout.REQUEST}"
         if not store.exists(key):
             hurt[request_id] = [Damaged(request_id, key, "is gone from the store")]
-    if not hurt:
+    if not hurt and not entries:
         return []
     done: list[Damaged] = []
     with ScratchFolder("mend") as scratch:
@@ -100,6 +104,7 @@ def mend_cell(
             found = known.get(request_id)
             if mender.mend(request_id, found and with_landing(found, landings), of_request.get(request_id, []), some):
                 done += some
+        done += [one for one in entries if mender.mend_entry(one, known.get(one.request_id))]
     return done
 
 
@@ -138,6 +143,15 @@ class _Mender:
         if batch is not None and not self.store.exists(f"{folder}/{layout.BATCH}"):
             self.store.replace(f"{folder}/{layout.BATCH}", encode(batch, f"{folder}/{layout.BATCH}"))
         return True
+
+    def mend_entry(self, one: Damaged, item: Asked | None) -> bool:
+        """Write an entry of the log again; one that no request names goes, so that it is not met at every turn."""
+        self._move_aside(one)
+        with suppress(CorruptedError):
+            if item is not None:
+                write_entry(self.store, item.request)
+            return True
+        return False
 
     def _batch_of(self, request_id: str, landings: list[Landing]) -> SentBatch | None:
         """The batch that a landing names."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from embedding_assets.batches.asked_log import days_of
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.pipeline.findings import Findings, Planned, Row
@@ -288,7 +289,7 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
 
     def execute() -> Findings:
         done: list[Row] = []
-        for day in store.folders(layout.requests(spec.name)):
+        for day in days_of(store, spec.name):
             mended = mend_cell(store, as_held(store, spec), day, run_id=run_id, read_all=level == "full")
             done += [
                 {"action": "mended", "name": one.request_id, "reason": f"{one.key}: {one.reason}"} for one in mended

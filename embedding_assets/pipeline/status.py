@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from embedding_assets.batches.asked_log import days_of
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.pipeline.gone_landings import gone_landings
@@ -79,9 +80,7 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
         StoreError: the store did not answer, or refuses.
     """
     held, wrong = as_held(store, spec), mismatch(store, spec)
-    books: list[CellBalance] = at_once(
-        lambda day: balance(store, held, day), store.folders(layout.requests(spec.name)), threads=4
-    )
+    books: list[CellBalance] = at_once(lambda day: balance(store, held, day), days_of(store, spec.name), threads=4)
     end = log_end(store, spec.name)
     # A damaged version is passed over, as readers do until the next compaction puts a new one in its place.
     found = list(islice(bases(store, spec.name, end), _VERSIONS_LOOKED_AT))

@@ -6,10 +6,12 @@ import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from embedding_assets.batches.asked_log import days_of
 from embedding_assets.batches.balance import balance
 from embedding_assets.batches.collisions import collisions
 from embedding_assets.batches.mending import damaged_documents
 from embedding_assets.batches.requests import read_requests
+from embedding_assets.batches.restoring import damaged_entries
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
@@ -122,16 +124,17 @@ def check_collection(
         rows.append(_verdict_row(verify(store, key, spec, level="full" if its_turn else level, scratch=scratch)))
     judged = {row["name"] for row in rows if row.get("verdict") == "corrupted"}
     rows += [row for row in walk_log(store, spec.name) if row["name"] not in judged]
-    for day in store.folders(layout.requests(spec.name)):
+    for day in days_of(store, spec.name):
         books = balance(store, spec, day)
         if not books.balanced:
             reason = f"{len(books.unaccounted)} records are unaccounted for: {', '.join(books.unaccounted[:5])}"
             rows.append({"kind": "books", "name": day, "verdict": "corrupted", "reason": reason})
         if books.limited:
             rows.append({"kind": "limit", "name": day, "state": books.limited_in_words})
-        hurt = list(books.damaged)
+        requests = [item.request for item in read_requests(store, spec.name, day)]
+        hurt = [*books.damaged, *damaged_entries(store, requests)]
         if level == "full":
-            hurt += damaged_documents(store, [item.request for item in read_requests(store, spec.name, day)])
+            hurt += damaged_documents(store, requests)
         for one in {damage.key: damage for damage in hurt}.values():
             why = f"{one.key}: {one.reason}"
             rows.append({"kind": "request", "name": one.request_id, "day": day, "verdict": "corrupted", "reason": why})

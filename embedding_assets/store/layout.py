@@ -105,10 +105,9 @@ def requests(collection: str, day: str | None = None, request_id: str | None = N
     return "/".join(p for p in (collection, "requests", day, request_id) if p)
 
 
-def asked(collection: str, day: str, number: int | None = None) -> str:
-    """Folder of the log of what a cell asked, or the key of an entry."""
-    folder = f"{collection}/asked/{day}"
-    return folder if number is None else f"{folder}/{number:06d}.json"
+def asked(collection: str, day: str | None = None, number: int | None = None) -> str:
+    """Folder of the log of what was asked: of a collection, or a cell; or the key of an entry."""
+    return "/".join(p for p in (collection, "asked", day, f"{number:06d}.json" if number else "") if p)
 
 
 def results(collection: str, day: str | None = None, batch_id: str | None = None, landing_id: str | None = None) -> str:

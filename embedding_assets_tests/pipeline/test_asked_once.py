@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from embedding_assets.batches.requests import read_requests
+from embedding_assets.pipeline.operations import repair
+from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox import Sandbox
 from embedding_assets.sandbox.faults import BatchFault
 from embedding_assets.store import layout
@@ -86,6 +90,88 @@ def test_runs_at_once_that_cut_the_documents_otherwise_pay_once(cell: Cell) -> N
     assert paid(cell) == RECORDS
     finish(cell)
     assert cell.books().accepted == cell.books().requested == RECORDS
+
+
+def _deleted(cell: Cell, folder: str) -> None:
+    cell.store.delete([item.key for item in cell.store.walk(folder)])
+
+
+def test_a_cell_without_any_of_its_requests_is_checked_and_healed_and_its_documents_are_not_asked_elsewhere(
+    landed: Cell, tmp_path: Path
+) -> None:
+    cell, before = landed, paid(landed)
+    _deleted(cell, layout.requests(cell.spec.name))
+    found = check_collection(cell.store, cell.spec, "quick", tmp_path)
+    assert [row["day"] for row in found.rows if row["kind"] == "request"]
+    assert cell.books().accepted == RECORDS
+    today = replace(cell, day=layout.day_of(layout.now().timestamp()))
+    today.write(receipt_lines(RECORDS))
+    assert today.submit().count("submitted") == 0
+    repair(cell.store, cell.spec, level="quick", run_id="test", scratch=tmp_path).execute()
+    finish(cell)
+    assert cell.books().accepted == cell.books().requested == RECORDS
+    assert not cell.books().damaged
+    assert paid(cell) == before
+
+
+def test_requests_of_a_version_without_the_log_are_entered_when_their_cell_is_submitted_again(cell: Cell) -> None:
+    cell.submit()
+    cell.wait()
+    _deleted(cell, layout.asked(cell.spec.name))
+    for one in read_requests(cell.store, cell.spec.name, cell.day):
+        key = f"{one.request.folder}/{layout.REQUEST}"
+        earlier = {k: v for k, v in asdict(one.request).items() if k != "number"}
+        cell.store.replace(key, json.dumps({**earlier, "format": 1}).encode())
+    assert cell.books().in_flight == RECORDS
+    assert cell.submit().rows == ()
+    assert len(list(cell.store.walk(layout.asked(cell.spec.name, cell.day)))) == 2
+    _deleted(cell, layout.requests(cell.spec.name))
+    cell = cut(cell, 7)
+    finish(cell)
+    assert cell.books().accepted == cell.books().requested == paid(cell) == RECORDS
+
+
+@pytest.mark.parametrize("damage", ["garbage", "deleted", "swapped"])
+def test_a_damaged_entry_of_the_log_is_found_and_written_again(landed: Cell, damage: str, tmp_path: Path) -> None:
+    cell, before = landed, paid(landed)
+    first, second = (layout.asked(cell.spec.name, cell.day, number) for number in (1, 2))
+    whole = cell.store.get(first)
+    if damage == "deleted":
+        cell.store.delete([first])
+    else:
+        cell.store.replace(first, b"{garbage" if damage == "garbage" else cell.store.get(second))
+    found = check_collection(cell.store, cell.spec, "quick", tmp_path)
+    assert [row["reason"][: len(first)] for row in found.rows if row["verdict"] == "corrupted"] == [first]
+    finish(cell)
+    assert cell.store.get(first) == whole
+    assert check_collection(cell.store, cell.spec, "quick", tmp_path).count("corrupted") == 0
+    assert cell.books().accepted == cell.books().requested == RECORDS
+    assert paid(cell) == before
+
+
+def test_what_the_log_hides_behind_a_damaged_or_deleted_entry_is_asked_only_once(landed: Cell) -> None:
+    cell, before = landed, paid(landed)
+    _deleted(cell, layout.requests(cell.spec.name))
+    cell.store.delete([layout.asked(cell.spec.name, cell.day, 1)])
+    cell = cut(cell, 7)
+    finish(cell)
+    # The first ten are known by nothing but their landing, which says what was asked as it is whole.
+    assert paid(cell) == before
+    assert cell.books().accepted == cell.books().requested == RECORDS
+
+
+def test_many_entries_cost_one_request_to_the_store(cell: Cell) -> None:
+    cell = cut(cell, 1)
+    cell.submit()
+    gets: list[str] = []
+
+    class Counting(LaggingStore):
+        def get(self, key: str) -> bytes:
+            gets.append(key)
+            return super().get(key)
+
+    replace(cell, store=Counting(cell.store)).books()
+    assert [key for key in gets if "/asked/" in key] == [layout.asked(cell.spec.name, cell.day, RECORDS + 1)]
 
 
 def _no_landing(cell: Cell) -> None:
