@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from embedding_assets.batches.answers import GRACE_SECONDS, ApiBatch, window_end
 from embedding_assets.batches.files import decode, encode, in_parallel
+from embedding_assets.batches.landing import Landing
 from embedding_assets.batches.landing_files import Landed
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
@@ -70,6 +71,12 @@ def not_come(batch: ApiBatch, landed: Landed) -> int:
         claimed = every
     told = len(landed.accepted) + len(landed.rejected) + landed.elsewhere + landed.stray - landed.torn
     return min(landed.missing, max(claimed - told, landed.torn))
+
+
+def tells_all(landing: Landing, batch: ApiBatch) -> bool:
+    """Whether a landing speaks of as many answers as the API says that it has."""
+    _, completed, failed = batch.requests
+    return landing.requested - landing.missing + landing.stray >= min(completed + failed, landing.requested)
 
 
 def note(store: ObjectStore, collection: str, day: str, awaited: Awaited) -> None:

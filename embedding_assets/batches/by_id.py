@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from embedding_assets.batches.answers import ApiBatch
-from embedding_assets.batches.awaited import is_late
+from embedding_assets.batches.awaited import PATIENCE_SECONDS, is_late
 from embedding_assets.batches.cell_names import CellNames
-from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
+from embedding_assets.batches.client import PAGE, ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import find, in_parallel
 from embedding_assets.batches.position import Budget
 from embedding_assets.batches.requests import SentBatch
-from embedding_assets.batches.results import UNKNOWN_SECONDS
 from embedding_assets.errors import ApiError, ApiUnavailableError, CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -79,7 +78,7 @@ def look_up(
 
 def _note(found: LookedUp, sent: SentBatch, batch: ApiBatch | None, given_up: bool) -> None:
     if batch is None:
-        if layout.now().timestamp() - sent.created_at >= UNKNOWN_SECONDS:
+        if layout.now().timestamp() - sent.created_at >= PATIENCE_SECONDS:
             found.forgotten.append(sent.batch_id)
     elif batch.ended:
         found.finished.append(sent.batch_id)
@@ -92,3 +91,13 @@ def _note(found: LookedUp, sent: SentBatch, batch: ApiBatch | None, given_up: bo
 def short_of(request_id: str) -> str:
     """Enough of a request's id to tell those of a cell apart, in a cursor that is to stay small."""
     return request_id[:12]
+
+
+def listed(api: EmbeddingApi, wanted: list[SentBatch]) -> dict[str, ApiBatch]:
+    """The batches by id, a hundred at a time, where there are so many that asking for each costs more calls."""
+    if len(wanted) <= PAGE:
+        return {}
+    try:
+        return {batch.id: batch for batch in api.list_batches(min(batch.created_at for batch in wanted))}
+    except ApiUnavailableError:
+        return {}  # each is asked for by itself, and its trouble said there

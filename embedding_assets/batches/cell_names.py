@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.landing import AGAIN, OTHER_MODELS
@@ -20,9 +20,10 @@ class CellNames:
     Attributes:
         asked: ids of its requests.
         unsent: those without a batch.
-        landed: the newest landing of each batch that has one, by the batch's part of the key.
-        other_models: those of these landings that are marked as naming other models, by the batch's part of the key.
-        leaves_over: whether any of these landings is marked as leaving records to be asked again, or a batch given up.
+        landed: ids of the landings of each batch that has any, by the batch's part of the key; where there are several,
+            their names do not tell which one counts.
+        other_models: the batches any of whose landings is marked as naming other models, by their part of the key.
+        leaves_over: whether any landing is marked as leaving records to be asked again, or a batch given up.
         state: a digest of all the names; nothing was asked or landed as long as it is the same.
         given_up: requests whose batch nobody waits for any more; it is landed all the same if it ends.
     """
@@ -31,10 +32,10 @@ class CellNames:
     day: str
     asked: frozenset[str]
     unsent: tuple[str, ...]
-    landed: Mapping[str, str]
+    landed: Mapping[str, tuple[str, ...]]
     leaves_over: bool
     state: str
-    other_models: Mapping[str, str] = field(default_factory=dict)
+    other_models: frozenset[str] = frozenset()
     given_up: frozenset[str] = frozenset()
 
     @property
@@ -59,11 +60,11 @@ def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
         [layout.requests(collection, day), layout.results(collection, day)],
     )
     with_intent = {name for name in _folders(requests, layout.REQUEST) if REQUEST_ID.fullmatch(name)}
-    landed: dict[str, str] = {}
-    for name in _folders(results, layout.MANIFEST):
+    landed: dict[str, tuple[str, ...]] = {}
+    for name in sorted(_folders(results, layout.MANIFEST)):
         batch, _, landing = name.partition("/")
-        landed[batch] = max(landing, landed.get(batch, ""))
-    marked, named = _folders(results, AGAIN), _folders(results, OTHER_MODELS)
+        landed[batch] = (*landed.get(batch, ()), landing)
+    marked, named = ({name.partition("/")[0] for name in _folders(results, mark)} for mark in (AGAIN, OTHER_MODELS))
     given_up = frozenset(_folders(requests, layout.GIVEN_UP))
     return CellNames(
         collection,
@@ -71,9 +72,9 @@ def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
         frozenset(with_intent),
         tuple(sorted(with_intent - _folders(requests, layout.BATCH))),
         landed,
-        bool(given_up) or any(f"{batch}/{landing}" in marked for batch, landing in landed.items()),
+        bool(given_up) or not marked.isdisjoint(landed),
         hashlib.blake2b("\n".join([*requests, "", *results]).encode(), digest_size=8).hexdigest(),
-        {batch: landing for batch, landing in landed.items() if f"{batch}/{landing}" in named},
+        frozenset(named.intersection(landed)),
         given_up,
     )
 

@@ -7,20 +7,35 @@
 {collection}/results/{day}/{batch}/{landing_id}/other-models     only there when records are of a model of another name
 {collection}/results/{day}/{batch}/{landing_id}/manifest.json      last, put-if-absent: without it there is no landing
 
-The newest landing of a batch is the one that counts.
+Of several landings of a batch, the one with the most accepted records counts; of those, the newest. So no landing that
+is written later takes accepted records away. What does not prove itself is moved to the quarantine.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from embedding_assets.batches.files import FORMAT, StoredFile, encode, fetch_file, in_parallel, read, store_file
+from embedding_assets.batches.files import (
+    FORMAT,
+    StoredFile,
+    encode,
+    fetch_file,
+    in_parallel,
+    read,
+    read_parquet,
+    store_file,
+)
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.errors import CorruptedError
+from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.records import ContentDigest, RecordBatch, record_schema
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
@@ -28,6 +43,8 @@ AGAIN = "again"
 OTHER_MODELS = "other-models"
 LOST = "lost"  # status of a landing whose results neither the API nor the store holds any more
 LOST_CODE = "result_lost"
+_DEPTH = 3  # batch, landing, file
+_HASHED_AT_ONCE = 1_000  # records; many landings are read side by side
 
 REJECTED_SCHEMA = pa.schema(
     [
@@ -98,6 +115,29 @@ class Landing:
         """Its files, with size and SHA-256."""
         return self.records_file, self.accepted_file, self.rejected_file
 
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Of the landings of one batch, the one with the greatest counts."""
+        return self.accepted, self.landing_id
+
+
+def outcome_of(
+    status: str,
+    digest: str,
+    accepted: int,
+    rejected: Iterable[tuple[str, str, str, bool]],
+    missing: int,
+    repeated: int,
+    stray: int,
+) -> str:
+    """A digest of all that was learnt of a batch; equal for equal files in whatever order their lines are.
+
+    Args:
+        rejected: id, code, reason, and whether it may be asked again.
+    """
+    said = [status, digest, accepted, sorted(rejected), missing, repeated, stray]
+    return hashlib.blake2b(orjson.dumps(said), digest_size=16).hexdigest()
+
 
 @dataclass(frozen=True)
 class LandedFiles:
@@ -146,36 +186,58 @@ def read_landing(store: ObjectStore, key: str) -> Landing:
     return landing
 
 
-def all_landings(store: ObjectStore, collection: str, day: str) -> dict[str, list[Landing]]:
-    """The landings of a cell by batch id, the newest first. One whose manifest is damaged is none."""
-    keys = [i.key for i in store.walk(layout.results(collection, day)) if i.key.endswith(f"/{layout.MANIFEST}")]
+@dataclass(frozen=True)
+class DamagedLanding:
+    """A landing that does not prove itself: its folder, and why."""
 
-    def load(key: str) -> Landing | None:
+    folder: str
+    reason: str
+
+
+def all_landings(store: ObjectStore, collection: str, day: str) -> dict[str, list[Landing]]:
+    """The landings of a cell by batch id, the one that counts first. One whose manifest is damaged is none."""
+    return read_landings(store, collection, day)[0]
+
+
+def read_landings(
+    store: ObjectStore, collection: str, day: str
+) -> tuple[dict[str, list[Landing]], list[DamagedLanding]]:
+    """The landings of a cell as `all_landings`, and those whose manifests are damaged."""
+    folder = layout.results(collection, day)
+    parts = [item.key.removeprefix(f"{folder}/").split("/") for item in store.walk(folder)]
+    keys = ["/".join([folder, *some]) for some in parts if len(some) == _DEPTH and some[-1] == layout.MANIFEST]
+
+    def load(key: str) -> Landing | DamagedLanding | None:
         try:
             return read_landing(store, key)
-        except CorruptedError:
+        except CorruptedError as error:
+            return DamagedLanding(key.rpartition("/")[0], error.reason)
+        except ObjectMissingError:  # moved aside since it was listed
             return None
 
     found: dict[str, list[Landing]] = defaultdict(list)
-    for landing in in_parallel(load, keys):
-        if landing is not None:
-            found[landing.batch_id].append(landing)
+    damaged: list[DamagedLanding] = []
+    for one in in_parallel(load, keys):
+        if isinstance(one, Landing):
+            found[one.batch_id].append(one)
+        elif one is not None:
+            damaged.append(one)
     for landings in found.values():
-        landings.sort(key=lambda item: item.landing_id, reverse=True)
-    return dict(found)
+        landings.sort(key=lambda item: item.rank, reverse=True)
+    return dict(found), damaged
 
 
-def newest_landings(store: ObjectStore, collection: str, day: str) -> list[Landing]:
-    """The newest landing of every batch of a cell that has one, by (created_at, batch id).
+def counting_landings(store: ObjectStore, collection: str, day: str) -> list[Landing]:
+    """The landing that counts of every batch of a cell that has one, by (created_at, batch id).
 
     Those of failed and lost batches are among them, with no accepted records.
     """
-    newest = [landings[0] for landings in all_landings(store, collection, day).values()]
-    return sorted(newest, key=lambda item: (item.created_at, item.batch_id))
+    counting = [landings[0] for landings in all_landings(store, collection, day).values()]
+    return sorted(counting, key=lambda item: (item.created_at, item.batch_id))
 
 
 def fetch_landing(store: ObjectStore, landing: Landing, folder: Path) -> Path:
-    """Download a landing's records into a folder, held against their SHA-256.
+    """Download a landing's records into a folder, held against their SHA-256 and against the landing's digest.
 
     Returns:
         A Parquet file with `records.record_schema(landing.dimensions)`; metadata without reserved keys.
@@ -184,13 +246,46 @@ def fetch_landing(store: ObjectStore, landing: Landing, folder: Path) -> Path:
         CorruptedError: they are gone or damaged; `poll(..., only={landing.batch_id})` heals it.
         StoreError: the store did not answer, or refuses.
     """
-    return fetch_file(store, landing.folder, landing.records_file, folder / f"{landing.landing_id}.parquet")
+    path = fetch_file(store, landing.folder, landing.records_file, folder / f"{landing.landing_id}.parquet")
+    digest = ContentDigest()
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            if file.schema_arrow == record_schema(landing.dimensions):
+                for part in file.iter_batches(_HASHED_AT_ONCE):
+                    digest.add(RecordBatch.from_arrow(part))
+    except (pa.ArrowException, ValueError, OSError):
+        digest = ContentDigest()
+    if (digest.count, digest.hex()) != (landing.accepted, landing.digest):
+        path.unlink()
+        reason = "does not hold the records that were landed"
+        raise CorruptedError(f"{landing.folder}/{landing.records_file.name}", reason, "Its batch is polled again.")
+    return path
 
 
-def holds(store: ObjectStore, landing: Landing) -> bool:
-    """Whether all files of a landing are what they must be; reads them back."""
-    for file in landing.files:
-        key = f"{landing.folder}/{file.name}"
-        if not store.exists(key) or store.sha256(key) != (file.size, file.sha256):
-            return False
-    return True
+def flaw_of(store: ObjectStore, landing: Landing, folder: Path) -> str:
+    """Why a landing does not prove itself; empty where it does. Reads all of it.
+
+    Args:
+        folder: where its records lie for a moment.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+    try:
+        path = fetch_landing(store, landing, folder)
+        ids = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+        path.unlink()
+        accepted = read_parquet(store, landing.folder, landing.accepted_file).column("id").to_pylist()
+        table = read_parquet(store, landing.folder, landing.rejected_file)
+        columns = [table.column(name).to_pylist() for name in ("id", "code", "reason", "retryable")]
+    except CorruptedError as error:
+        return f"{error.subject} {error.reason}"
+    except (pa.ArrowException, KeyError) as error:
+        return f"a list of it cannot be read ({type(error).__name__})"
+    if len(set(ids)) != len(ids) or sorted(ids) != sorted(accepted):
+        return "its list of accepted ids is not that of its records"
+    rejected = list(zip(*columns, strict=True))
+    counts = landing.missing, landing.repeated, landing.stray
+    if landing.outcome != outcome_of(landing.status, landing.digest, len(ids), rejected, *counts):
+        return "its rejected records or its counts are not those that were landed"
+    return ""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_assets.batches.files import write_parquet
-from embedding_assets.batches.landing import ACCEPTED_SCHEMA, REJECTED_SCHEMA, LandedFiles
+from embedding_assets.batches.landing import ACCEPTED_SCHEMA, REJECTED_SCHEMA, LandedFiles, outcome_of
 from embedding_assets.batches.line_reader import LineReader
 from embedding_assets.batches.lines import lines_of
 from embedding_assets.batches.parse import ACCEPTED, BAD_JSON, Answer
@@ -73,9 +71,9 @@ class Landed:
 
     def outcome(self, status: str) -> str:
         """A digest of all that was learnt; equal for equal files in whatever order their lines are."""
-        rejected = sorted((i, a.code, a.reason, a.retryable) for i, a in self.rejected.items())
-        said = [status, self.digest, len(self.accepted), rejected, self.missing, self.repeated, self.stray]
-        return hashlib.blake2b(orjson.dumps(said), digest_size=16).hexdigest()
+        rejected = [(i, a.code, a.reason, a.retryable) for i, a in self.rejected.items()]
+        counts = self.missing, self.repeated, self.stray
+        return outcome_of(status, self.digest, len(self.accepted), rejected, *counts)
 
     def write_lists(self) -> None:
         """Write accepted.parquet and rejected.parquet."""

@@ -1,8 +1,7 @@
 """Polls the batches of a cell and lands what came back.
 
-The API is asked afresh each time. Where it no longer has a batch's files, the newest landing whose checksums hold takes
-their place; where there is none either, the databases that hold its records do. What nobody has counts as lost and is
-asked again.
+The API is asked afresh each time. Where it no longer has a batch's files, the best landing that proves itself takes
+their place; where there is none either, the databases that hold its records do. What nobody has is asked again.
 """
 
 from __future__ import annotations
@@ -12,24 +11,35 @@ import threading
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.asked_log import Request
-from embedding_assets.batches.awaited import PATIENCE_SECONDS, Awaited, is_late, not_come, note, note_late, patient
-from embedding_assets.batches.client import PAGE, ApiMissingError, EmbeddingApi
+from embedding_assets.batches.awaited import (
+    PATIENCE_SECONDS,
+    Awaited,
+    is_late,
+    not_come,
+    note,
+    note_late,
+    patient,
+    tells_all,
+)
+from embedding_assets.batches.by_id import listed
+from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
 from embedding_assets.batches.kinds import as_asked
 from embedding_assets.batches.landing import (
     LOST,
     LOST_CODE,
+    DamagedLanding,
     Landing,
-    all_landings,
     commit,
     declared_since,
-    holds,
+    flaw_of,
+    read_landings,
     write_files,
 )
 from embedding_assets.batches.landing_files import Landed, land_lines, requested_documents
@@ -49,8 +59,6 @@ from embedding_assets.errors import ApiUnavailableError, CorruptedError
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-
-UNKNOWN_SECONDS = PATIENCE_SECONDS  # so long for a batch that the API does not know, too
 
 # A landing of 50,000 x 1,536 takes 0.3 GB of disk and half as much memory; few of those at once.
 _LARGE = 5_000
@@ -90,11 +98,16 @@ class BatchRow:
 
 @dataclass(frozen=True)
 class CellResults:
-    """What polling a cell gave, one row for every request."""
+    """What polling a cell gave, one row for every request.
+
+    Attributes:
+        damaged: landings that do not prove themselves; until they are moved aside, they may count.
+    """
 
     collection: str
     day: str
     batches: tuple[BatchRow, ...]
+    damaged: tuple[DamagedLanding, ...] = ()
 
     def count(self, *states: State) -> int:
         """How many batches are in one of these states."""
@@ -136,7 +149,7 @@ def poll(
         ApiError: the API refuses the key, or a request as such. One batch's trouble is in its row instead.
         StoreError: the store did not answer, or refuses.
     """
-    landings = all_landings(store, spec.name, day)
+    landings, damaged = read_landings(store, spec.name, day)
     afresh = {batch_id for batch_id, some in landings.items() if declared_since(some[0], spec)}
     asked = [with_landing(item, landings) for item in read_requests(store, spec.name, day)]
     done = skip & {batch_id for batch_id, some in landings.items() if any(one.status != LOST for one in some)} - afresh
@@ -146,7 +159,7 @@ def poll(
         if item.batch and (item.batch.batch_id in only if only else item.batch.batch_id not in done)
     ]
     with ScratchFolder("results", folder) as scratch:
-        poller = _Poller(api, store, spec, landings, afresh.union(only), scratch, _listed(api, wanted), skip, find_held)
+        poller = _Poller(api, store, spec, landings, afresh.union(only), scratch, listed(api, wanted), skip, find_held)
 
         ids = {batch.batch_id for batch in wanted}
 
@@ -159,17 +172,9 @@ def poll(
                 return _row(item, "skipped", landing=next(iter(landings.get(item.batch.batch_id, [])), None))
             return poller.poll(item, item.batch)
 
-        return CellResults(spec.name, day, tuple(in_parallel(row, asked, WORKERS)))
-
-
-def _listed(api: EmbeddingApi, wanted: list[SentBatch]) -> dict[str, ApiBatch]:
-    """The batches by id, a hundred at a time, where there are so many that asking for each costs more calls."""
-    if len(wanted) <= PAGE:
-        return {}
-    try:
-        return {batch.id: batch for batch in api.list_batches(min(batch.created_at for batch in wanted))}
-    except ApiUnavailableError:
-        return {}  # each is asked for by itself, and its trouble said there
+        rows = tuple(in_parallel(row, asked, WORKERS))
+        flaws = [DamagedLanding(folder, flaw) for folder, flaw in sorted(poller.flaws.items()) if flaw]
+        return CellResults(spec.name, day, rows, (*damaged, *flaws))
 
 
 def _row(item: Asked, state: State, status: str = "", reason: str = "", landing: Landing | None = None) -> BatchRow:
@@ -200,6 +205,7 @@ class _Poller:
     listed: Mapping[str, ApiBatch]
     held: AbstractSet[str]  # batches that a delta holds: there is nothing to wait for
     find_held: FindHeld
+    flaws: dict[str, str] = field(default_factory=dict)  # what is wrong with each landing that was looked at, if it is
     large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_LARGE_AT_ONCE))
 
     def poll(self, item: Asked, sent: SentBatch) -> BatchRow:
@@ -225,7 +231,9 @@ class _Poller:
                 note_late(self.store, item.request.collection, item.request.day, batch)
             reason = "" if batch.status_known else f"the status {batch.status!r} is unknown; waiting until it is final"
             return _row(item, "pending", batch.status, reason, newest)
-        settled = newest is not None and newest.accepted == 0 and newest.status == batch.status
+        settled = (
+            newest is not None and newest.accepted == 0 and newest.status == batch.status and tells_all(newest, batch)
+        )
         if settled and sent.batch_id not in self.forced:
             # No delta will ever come of it, so nobody else would end the polling.
             return _row(item, "unchanged", batch.status, batch.reason, newest)
@@ -265,7 +273,7 @@ class _Poller:
                 return self._without_api(item, sent, before, "the API no longer has the batch's output")
             short = not_come(batch, landed) or (landed.missing if no_error_file else 0)
             if short and patient(batch.created_at, batch.ended_at):
-                whole = next((one for one in before if one.status != LOST and holds(self.store, one)), None)
+                whole = self._whole(before)
                 if whole is None or whole.accepted < len(landed.accepted):
                     answers = f"{short} answer{'s' if short > 1 else ''}"
                     lacking = "that the API says it has"
@@ -276,11 +284,24 @@ class _Poller:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _holds(self, landing: Landing) -> bool:
+        """Whether a landing proves itself; each is looked at once."""
+        if landing.folder not in self.flaws:
+            folder = self.folder / f"proof-{landing.landing_id}"
+            folder.mkdir()
+            self.flaws[landing.folder] = flaw_of(self.store, landing, folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        return not self.flaws[landing.folder]
+
     def _any_has(self, sent: SentBatch, before: list[Landing]) -> bool:
         """Whether a database holds a batch, or a landing of it is whole; one that says that all is lost may be."""
         if sent.batch_id in self.held or self.find_held(sent.batch_id):
             return True
-        return any(holds(self.store, one) for one in before)
+        return any(self._holds(one) for one in before)
+
+    def _whole(self, before: list[Landing]) -> Landing | None:
+        """The landing that counts of those that prove themselves; one that says that all is lost does not."""
+        return next((one for one in before if one.status != LOST and self._holds(one)), None)
 
     def _wait(self, item: Asked, batch: ApiBatch, what: str, landing: Landing | None = None) -> BatchRow:
         reason = f"{what}; polled again until {PATIENCE_SECONDS // 3600} hours after the batch's end"
@@ -290,14 +311,14 @@ class _Poller:
     def _compare(
         self, item: Asked, sent: SentBatch, batch: ApiBatch, landed: Landed, before: list[Landing]
     ) -> BatchRow:
-        """Write a landing unless the newest whole one says the same, or says more."""
+        """Write a landing unless a whole one says the same, or says more."""
         outcome = landed.outcome(batch.status)
-        whole = next((one for one in before if one.status != LOST and holds(self.store, one)), None)
+        whole = self._whole(before)
         if whole is not None and (whole.outcome == outcome or whole.accepted > len(landed.accepted)):
             if whole.outcome == outcome and whole is before[0]:
                 return _row(item, "unchanged", batch.status, batch.reason, whole)
             reason = f"the API gives {len(landed.accepted)} records, {whole.accepted} are landed"
-            return _row(item, "kept", batch.status, reason, self._renewed(whole, before))
+            return _row(item, "kept", batch.status, reason, whole)
         if whole is None and sent.batch_id in self.held and len(landed.accepted) < item.request.count:
             folder = self.folder / f"{item.request.request_id}-held"
             held = self._of_databases(item, sent, landed.requested, folder)
@@ -308,12 +329,13 @@ class _Poller:
         return _row(item, "landed", batch.status, batch.reason, landing)
 
     def _without_api(self, item: Asked, sent: SentBatch, before: list[Landing], why: str) -> BatchRow:
-        """The newest landing that holds; if there is none, a landing which says that all is lost."""
-        for landing in before:
-            if landing.status != LOST and holds(self.store, landing):
-                return _row(item, "kept", landing.status, why, self._renewed(landing, before))
-        if before and before[0].status == LOST and holds(self.store, before[0]):
-            return _row(item, "lost", LOST, why, before[0])
+        """The best landing that holds; if there is none, a landing which says that all is lost."""
+        whole = self._whole(before)
+        if whole is not None:
+            return _row(item, "kept", whole.status, why, whole)
+        lost = next((one for one in before if one.status == LOST and self._holds(one)), None)
+        if lost is not None:
+            return _row(item, "lost", LOST, why, lost)
         folder = self.folder / f"{item.request.request_id}-lost"
         try:
             requested = requested_documents(asked_documents(self.store, item.request, folder))
@@ -337,20 +359,6 @@ class _Poller:
         held = self.find_held(sent.batch_id)
         landed = land_held(as_asked(item.request, self.spec), requested, held, folder) if held else None
         return landed if landed and landed.accepted else None
-
-    def _renewed(self, landing: Landing, before: list[Landing]) -> Landing:
-        """A landing that counts: the newest as it is, an older one copied in front of the damaged ones."""
-        if landing is before[0]:
-            return landing
-        copied = replace(landing, landing_id=layout.new_id())
-        folder = self.folder / copied.landing_id
-        try:
-            for file in landing.files:
-                self.store.download(f"{landing.folder}/{file.name}", folder / file.name)
-                self.store.upload(f"{copied.folder}/{file.name}", folder / file.name)
-            return commit(self.store, copied, copied.accepted < copied.requested)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, request: Request, sent: SentBatch, status: str, landed: Landed, batch: ApiBatch | None) -> Landing:
         landing_id = layout.new_id()

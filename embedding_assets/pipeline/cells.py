@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.kinds import fits, why_aside
-from embedding_assets.batches.landing import Landing, fetch_landing, newest_landings
+from embedding_assets.batches.landing import Landing, counting_landings, fetch_landing
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.batches.results import BatchRow, CellResults, poll
 from embedding_assets.batches.submit import Submission, submit
@@ -18,6 +18,7 @@ from embedding_assets.chroma.child import warm_up
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.pipeline.held_records import HeldRecords
 from embedding_assets.pipeline.kinds import as_held, require_declared
+from embedding_assets.pipeline.landings import damaged_landings, move_landings_aside
 from embedding_assets.pipeline.mending import mend_cell
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
@@ -70,6 +71,8 @@ def land_cell(
         )
     held = as_held(store, spec)
     mend_cell(store, held, day)
+    # A landing whose manifest cannot be read is none; at once, so that its batch is landed again in this run.
+    move_landings_aside(store, spec.name, damaged_landings(store, spec.name, day, "quick"), run_id="")
     deltas = readable_deltas(store, list_deltas(store, spec.name, day))
     # Where only the distance is another, the delta is built again from what has landed: that has to be whole.
     done = [d for d in deltas if d.vectors == held.vectors or d.distance == held.distance]
@@ -77,6 +80,7 @@ def land_cell(
         databases = HeldRecords(store, spec.name, day, scratch)
         skip = {entry.batch_id for d in done for entry in d.batches}
         found = poll(api, store, held, day, skip=skip, only=forced, find_held=databases.find)
+    move_landings_aside(store, spec.name, found.damaged, run_id="")
     return replace(found, batches=tuple(_set_aside(row, held) for row in found.batches))
 
 
@@ -123,7 +127,7 @@ def build_cell_deltas(
     spec = as_held(store, spec)
     every = readable_deltas(store, list_deltas(store, spec.name, day))
     before = [delta for delta in every if delta.vectors == spec.vectors]
-    landings = newest_landings(store, spec.name, day)
+    landings = counting_landings(store, spec.name, day)
     waiting = landings_without_delta(landings, every, spec)
     aside = [str(SetAside(DeltaRef(d.id, day, spec.name), d.vectors, spec.vectors)) for d in every if d not in before]
     aside += [

@@ -11,6 +11,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ConfigurationError, CorruptedError
 from embedding_assets.pipeline.findings import Findings, Planned, Row
 from embedding_assets.pipeline.kinds import as_held
+from embedding_assets.pipeline.landings import damaged_landings, landed_days, move_landings_aside, name_of
 from embedding_assets.pipeline.mending import mend_cell
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.scratch import dead_folders, remove_dead
@@ -49,6 +50,7 @@ from embedding_assets.vectorstore.verification import Level, Verdict
 from embedding_assets.vectorstore.verify import verify
 
 HERE = "this machine"  # in the place of a collection
+_MENDED = {"request": "mend", "damaged landing": "quarantine"}
 
 
 def delete_snapshots(store: ObjectStore, spec: CollectionSpec, *, timestamped: bool, run_id: str) -> Planned:
@@ -266,9 +268,9 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
     damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
     rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
     rows += [
-        {"action": "mend", "name": row["name"], "reason": row["reason"]}
+        {"action": _MENDED[str(row["kind"])], "name": row["name"], "reason": row["reason"]}
         for row in found.rows
-        if row.get("kind") == "request" and row.get("verdict") == "corrupted"
+        if row.get("kind") in _MENDED and row.get("verdict") == "corrupted"
     ]
     plan = plan_compaction(store, spec, every_delta=True)
     changed = plan.base is not None and any(
@@ -294,6 +296,10 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
             done += [
                 {"action": "mended", "name": one.request_id, "reason": f"{one.key}: {one.reason}"} for one in mended
             ]
+        for day in landed_days(store, spec.name):
+            hurt = damaged_landings(store, spec.name, day, level, scratch)
+            moved_aside = move_landings_aside(store, spec.name, hurt, run_id)
+            done += [{"action": "quarantined", "name": name_of(one), "reason": one.reason} for one in moved_aside]
         damages = [Damage(*places[name], str(row["reason"])) for row in damaged for name in [str(row["name"])]]
         for one in (one for whole in damages for one in _narrowed(store, spec, whole, level, scratch)):
             verdict = Verdict("corrupted", one.reason)
@@ -362,6 +368,12 @@ def entry_kind(kind: str) -> EntryKind:
         raise ConfigurationError(
             "records of requests in the quarantine",
             "are not moved back: what they say stands in their place again",
+            "Look at them with the store's own tools.",
+        )
+    if kind == "landing":
+        raise ConfigurationError(
+            "landings in the quarantine",
+            "are not moved back: their batches are landed again",
             "Look at them with the store's own tools.",
         )
     if kind == "record":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedding_assets.batches.files import read_parquet
 from embedding_assets.batches.kinds import fits
-from embedding_assets.batches.landing import Landing, newest_landings
+from embedding_assets.batches.landing import Landing, counting_landings
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import ids_of_database
 from embedding_assets.errors import CorruptedError, UnreadableError
@@ -82,7 +82,7 @@ def prove_deltas(store: ObjectStore, spec: CollectionSpec, day: str) -> CellProo
         # Two at a time: each has a child process that has loaded chromadb.
         proofs = at_once(lambda ref: prove(ref, scratch), list_deltas(store, spec.name, day), threads=2)
     held = [proof.manifest for proof in proofs if proof.manifest and not proof.problem]
-    waiting = landings_without_delta(newest_landings(store, spec.name, day), held, spec)
+    waiting = landings_without_delta(counting_landings(store, spec.name, day), held, spec)
     return CellProof(tuple(proofs), tuple(waiting))
 
 
@@ -195,7 +195,7 @@ def _accepted(store: ObjectStore, spec: CollectionSpec, snapshot: Manifest) -> _
     landings = [
         landing
         for day in store.folders(layout.results(spec.name))
-        for landing in newest_landings(store, spec.name, day)
+        for landing in counting_landings(store, spec.name, day)
         if landing.accepted and fits(landing, spec)
     ]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 
 from embedding_assets.batches.cell_names import CellNames
 from embedding_assets.batches.kinds import fits
-from embedding_assets.batches.landing import Landing, declared_since, newest_landings, read_landing
+from embedding_assets.batches.landing import Landing, declared_since, read_landing
 from embedding_assets.batches.position import Cell
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
-from embedding_assets.pipeline.cells import landings_without_delta
 from embedding_assets.records import slices
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -37,20 +37,18 @@ def undelivered(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> l
     alike = [delta for delta in deltas if delta.vectors == spec.vectors]
     held = {(layout.part(entry.batch_id), entry.landing_id) for delta in alike for entry in delta.batches}
     # By names alone first: reading hundreds of landings at every look would be too dear.
-    rest = sorted(item for item in names.landed.items() if item not in held)
+    rest = sorted(item for item in names.landed.items() if len(item[1]) > 1 or (item[0], item[1][0]) not in held)
     found: list[str] = []
     for part in slices(len(rest), _LANDINGS):
-        landings = at_once(lambda item: _landing(store, names.collection, names.day, *item), rest[part])
-        if None in landings:  # damaged: an older one of the same batch may count
-            every = newest_landings(store, names.collection, names.day)
-            whole = {layout.part(one.batch_id) for one in every}
-            # Where no landing of a batch can be read, a run polls it afresh, as if nothing had been landed.
-            broken = [i for (batch, i), one in zip(rest[part], landings, strict=True) if not one and batch not in whole]
-            return [*broken, *(one.landing_id for one in landings_without_delta(every, deltas, spec))]
-        found += [one.landing_id for one in landings if one is not None and one.accepted and fits(one, spec)]
+        for (batch, ids), one in zip(rest[part], _counting(store, names, rest[part]), strict=True):
+            if one is None:
+                # Where no landing of a batch can be read, a run polls it afresh, as if nothing had been landed.
+                found.append(ids[-1])
+            elif one.accepted and fits(one, spec) and (batch, one.landing_id) not in held:
+                found.append(one.landing_id)
         if found:
             # That is enough to ask for a run; whether the others hold records, the run sees for itself.
-            return [*found, *(landing_id for _, landing_id in rest[part.stop :])]
+            return [*found, *(ids[-1] for _, ids in rest[part.stop :])]
     return []
 
 
@@ -63,10 +61,22 @@ def without_landing(store: ObjectStore, names: CellNames, spec: CollectionSpec) 
     return sorted(held.difference(names.landed))
 
 
+def _counting(
+    store: ObjectStore, names: CellNames, landed: Iterable[tuple[str, tuple[str, ...]]]
+) -> list[Landing | None]:
+    """For each of these batches the landing that counts; None where none can be read."""
+
+    def read_all(item: tuple[str, tuple[str, ...]]) -> Landing | None:
+        batch, ids = item
+        some = [_landing(store, names.collection, names.day, batch, landing_id) for landing_id in ids]
+        return max((one for one in some if one), key=lambda one: one.rank, default=None)
+
+    return at_once(read_all, landed)
+
+
 def declared_by_now(store: ObjectStore, names: CellNames, spec: CollectionSpec) -> list[str]:
     """Ids of a cell's landings of which records were rejected for the name of a model that is declared by now."""
-    marked = sorted(names.other_models.items())
-    landings = at_once(lambda item: _landing(store, names.collection, names.day, *item), marked)
+    landings = _counting(store, names, [(batch, names.landed[batch]) for batch in sorted(names.other_models)])
     return [one.landing_id for one in landings if one is not None and declared_since(one, spec)]
 
 

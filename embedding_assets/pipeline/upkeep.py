@@ -17,6 +17,7 @@ from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.gone_landings import gone_landings
 from embedding_assets.pipeline.kinds import as_held, mismatch
+from embedding_assets.pipeline.landings import damaged_landings, landed_days, name_of
 from embedding_assets.pipeline.log_walk import walk_log
 from embedding_assets.pipeline.unstorable import deltas_without_some
 from embedding_assets.store import layout
@@ -146,6 +147,11 @@ def check_collection(
             {"kind": "batch", "name": row.batch_id or row.request_id, "day": day, "state": row.reason}
             for row in books.batches
             if row.aside or row.late
+        ]
+    for day in landed_days(store, spec.name):
+        rows += [
+            {"kind": "damaged landing", "name": name_of(one), "day": day, "verdict": "corrupted", "reason": one.reason}
+            for one in damaged_landings(store, spec.name, day, level, scratch)
         ]
     rows += [{"kind": "id", "name": one.id, "state": str(one)} for one in collisions(store, spec.name)[:_NAMED]]
     rows += _set_aside(store, spec)

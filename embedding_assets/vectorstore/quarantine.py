@@ -1,7 +1,7 @@
 """Moves corrupted databases aside, so that nothing reads them and nothing is lost; and back, or away, when asked.
 
-{collection}/quarantine/{delta|snapshot}/{name}/...           the files, as they were found
-{collection}/quarantine/{delta|snapshot}/{name}/report.json   what, why, when, by whom, from where; written last
+{collection}/quarantine/{kind}/{name}/...           the files, as they were found
+{collection}/quarantine/{kind}/{name}/report.json   what, why, when, by whom, from where; written last
 
 An entry without a report is none: then what counts is still, or again, in its old place. Everything here can be
 repeated: copying comes first, the report second, and only then the original goes, its manifest before its files.
@@ -27,7 +27,8 @@ from embedding_assets.vectorstore.verification import Verdict
 
 FORMAT = 2  # 1 was not sealed
 _KIND = "quarantine report"
-EntryKind = Literal["delta", "snapshot", "record", "request"]  # records: see `unstorable`; requests: single objects
+# records: see `unstorable`; requests: single objects; landings: see `pipeline.landings`
+EntryKind = Literal["delta", "snapshot", "record", "request", "landing"]
 _KEPT_ASIDE = "report.json.original"  # where a legacy folder has a file of the report's name
 
 

@@ -18,6 +18,7 @@ from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.results import CellResults, poll
 from embedding_assets.batches.submit import REQUEST_KEY, Submission, submit
 from embedding_assets.catalog import CollectionSpec
+from embedding_assets.pipeline.landings import move_landings_aside
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
 from embedding_assets.store.objects import ObjectStore, open_store
@@ -48,7 +49,9 @@ class World:
         return submit(self.api, self.store, self.spec.model_copy(update=changes), self.day, today=DAY)
 
     def poll(self, **options: Any) -> CellResults:
-        return poll(self.api, self.store, self.spec, self.day, **options)
+        found = poll(self.api, self.store, self.spec, self.day, **options)
+        move_landings_aside(self.store, self.spec.name, found.damaged, run_id="test")
+        return found
 
     def balance(self) -> CellBalance:
         books = balance(self.store, self.spec, self.day)

@@ -11,7 +11,7 @@ import pytest
 
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
-from embedding_assets.batches.landing import newest_landings
+from embedding_assets.batches.landing import counting_landings
 from embedding_assets.sandbox.faults import BatchFault, LineFault
 from embedding_assets.settings import ApiSettings
 from embedding_assets_tests.batches.conftest import World
@@ -66,7 +66,7 @@ def test_what_comes_late_or_short_is_waited_for_and_then_whole(world: World, how
     (row,) = world.poll().batches
     assert row.state == "pending"
     assert "the API" in row.reason
-    assert not newest_landings(world.store, world.spec.name, world.day)
+    assert not counting_landings(world.store, world.spec.name, world.day)
     with world.later(days=1.9):
         assert world.poll().count("pending") == 1
     books = world.balance()

@@ -17,7 +17,7 @@ from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.collisions import collisions
 from embedding_assets.batches.discover import discover
 from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_shares
-from embedding_assets.batches.landing import newest_landings
+from embedding_assets.batches.landing import counting_landings
 from embedding_assets.batches.patterns import compile_pattern
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.results import poll
@@ -215,7 +215,7 @@ def test_a_batch_of_several_collections_is_in_the_books_of_all(alone: Sandbox, t
         poll(api, store, PARTS.get(name), DAY)
         books = balance(store, PARTS.get(name), DAY)
         assert (books.accepted, books.rejected, books.pending) == (accepted, rejected, 0)
-        (one,) = newest_landings(store, name, DAY)
+        (one,) = counting_landings(store, name, DAY)
         assert (one.stray, one.remarks) == (0, ())
     reasons = " ".join(one.reason for one in balance(store, PARTS.get("lines"), DAY).rejections)
     assert "'WORT#9': no collection's pattern fits" in reasons

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from embedding_assets.batches.landing import fetch_landing, newest_landings
+from embedding_assets.batches.landing import counting_landings, fetch_landing
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import CorruptedError
@@ -21,7 +21,7 @@ from embedding_assets_tests.batches.conftest import TEXTS, World
 def test_a_round_lands_every_record_with_the_vector_of_its_text(world: World) -> None:
     results = world.round()
     assert [row.state for row in results.batches] == ["landed"]
-    (landing,) = newest_landings(world.store, world.spec.name, world.day)
+    (landing,) = counting_landings(world.store, world.spec.name, world.day)
     table = pq.read_table(fetch_landing(world.store, landing, world.folder))
     records = RecordBatch.from_arrow(table)
     expected = world.api.embed(TEXTS, world.spec.model, world.spec.dimensions)

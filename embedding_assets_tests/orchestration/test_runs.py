@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from embedding_assets.batches.files import encode, read_parquet, store_file, write_parquet
-from embedding_assets.batches.landing import newest_landings
+from embedding_assets.batches.landing import counting_landings
 from embedding_assets.orchestration.checks.requests import CLAIMED
 from embedding_assets.pipeline.quality import CHECKS
 from embedding_assets.sandbox import BatchFault, LineFault
@@ -151,7 +151,7 @@ def test_documents_that_cannot_be_asked_are_named(fresh: Deployment) -> None:
 def shorten_a_list_of_accepted_ids(deployment: Deployment, folder: Path) -> str:
     """A landing that forgot one of its records, with checksums that fit, as a mistake in a program would leave it."""
     cell = deployment.cell
-    landing = newest_landings(cell.store, cell.spec.name, cell.day)[0]
+    landing = counting_landings(cell.store, cell.spec.name, cell.day)[0]
     ids = read_parquet(cell.store, landing.folder, landing.accepted_file)
     path = write_parquet(ids.slice(1), folder / landing.accepted_file.name)
     forged = replace(landing, accepted_file=store_file(cell.store, landing.folder, path))

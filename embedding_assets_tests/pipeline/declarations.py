@@ -15,7 +15,7 @@ import pytest
 from embedding_assets.batches import submit as submitting
 from embedding_assets.batches.batch_file import write_batch_file
 from embedding_assets.batches.client import EmbeddingApi
-from embedding_assets.batches.landing import fetch_landing, newest_landings
+from embedding_assets.batches.landing import counting_landings, fetch_landing
 from embedding_assets.batches.plan import documents_for, plan_submission
 from embedding_assets.batches.results import poll
 from embedding_assets.batches.submit import execute_submission
@@ -79,7 +79,7 @@ def as_earlier_versions_built(wrong: Cell, *, again: bool = False) -> Manifest:
     held = {(entry.batch_id, entry.landing_id) for delta in deltas for entry in delta.batches}
     landings = [
         one
-        for one in newest_landings(store, spec.name, wrong.day)
+        for one in counting_landings(store, spec.name, wrong.day)
         if one.accepted and (again or (one.batch_id, one.landing_id) not in held)
     ]
     with TemporaryDirectory(dir=wrong.folder) as folder:

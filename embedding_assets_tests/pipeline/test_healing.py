@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedding_assets.batches.landing import Landing, newest_landings
+from embedding_assets.batches.landing import Landing, counting_landings
 from embedding_assets.store import layout
 from embedding_assets_tests.cells import Cell, contents
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.service
 
 
 def landings(cell: Cell) -> list[Landing]:
-    return newest_landings(cell.store, cell.spec.name, cell.day)
+    return counting_landings(cell.store, cell.spec.name, cell.day)
 
 
 def test_a_crash_between_landing_and_delta_is_found_and_made_good(landed: Cell) -> None:

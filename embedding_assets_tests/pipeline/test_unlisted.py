@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi
-from embedding_assets.batches.landing import newest_landings
+from embedding_assets.batches.landing import counting_landings
 from embedding_assets.pipeline.pending import cells_to_run
 from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
@@ -49,7 +49,7 @@ def test_a_batch_whose_answers_are_late_is_looked_up_within_the_hour(
 
 def test_a_landing_whose_manifest_is_damaged_before_it_is_in_a_delta_is_polled_again(landed: Cell) -> None:
     cell = unlisted(landed)
-    for one in newest_landings(cell.store, cell.spec.name, cell.day):
+    for one in counting_landings(cell.store, cell.spec.name, cell.day):
         cell.store.replace(f"{one.folder}/{layout.MANIFEST}", b"damage")
     assert [one.day for one in cell.to_run()] == [cell.day]
     assert cell.land().count("landed") == 2
