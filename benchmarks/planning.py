@@ -26,9 +26,9 @@ from embedding_assets.pipeline.status import collection_status
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.commit import repair_pointer, try_commit
-from embedding_assets.vectorstore.compact import plan_compaction
 from embedding_assets.vectorstore.manifest import FileEntry, Manifest
 from embedding_assets.vectorstore.marks import mark
+from embedding_assets.vectorstore.planning import plan_compaction
 from embedding_assets.vectorstore.transfer import at_once
 
 SPEC = CollectionSpec(name="lines", model="test-model", dimensions=1536)

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.cli.acting import change, look_at
 from embedding_assets.cli.options import Env, Json, deployment
-from embedding_assets.cli.upkeep import EXIT_CODES, CollectionOption, DryRun, Yes, change, command_group, look_at
+from embedding_assets.cli.upkeep import EXIT_CODES, CollectionOption, DryRun, Yes, command_group
 from embedding_assets.pipeline import batches
 from embedding_assets.pipeline.batches import OpenApi
 

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from embedding_assets.catalog import Catalog, CollectionSpec
-from embedding_assets.cli.options import Deployment, Env, Json, deployment
-from embedding_assets.cli.shown import show
+from embedding_assets.cli.acting import ALL, change, look_at
+from embedding_assets.cli.options import Env, Json
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.pipeline import operations, upkeep
-from embedding_assets.pipeline.findings import Findings, Planned
+from embedding_assets.pipeline.compacting import rebuild_snapshot
 from embedding_assets.pipeline.left_alone import check_store
-from embedding_assets.pipeline.named import Named, NamedKind, require_named
-from embedding_assets.scratch import ScratchFolder
-from embedding_assets.settings import Settings
-from embedding_assets.store.objects import ObjectStore
+from embedding_assets.pipeline.named import NamedKind
 from embedding_assets.vectorstore.prune import GRACE, KEEP, LONGEST_GRACE
 from embedding_assets.vectorstore.verification import Level
 
-CORRUPTED, UNKNOWN = 3, 4
 EXIT_CODES = (
     "Exit codes: 0 done, or all valid; 1 failed; 2 wrong usage, or not confirmed; 3 something is corrupted; "
-    "4 something could not be read, or is not as declared, and nothing is corrupted; 75 not now: try again."
+    "4 something could not be read, is not as declared, or is gone, and nothing is corrupted; 75 not now: try again."
 )
 RUN_ID = "by hand"
-ALL = ("all", "both")
 
 CollectionOption = Annotated[
     str, typer.Option("--collection", help="A declared collection, or `all` (`both` means the same).")
@@ -41,10 +31,6 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 LevelOption = Annotated[
     str, typer.Option("--level", help="`quick`: manifest, checksums, SQLite; `full`: also opens and searches it.")
 ]
-
-Look = Callable[[ObjectStore, CollectionSpec, Path], Findings]
-Plan = Callable[[ObjectStore, CollectionSpec, Path], Planned]
-PlanHere = Callable[[Settings], Planned]
 
 
 def register(app: typer.Typer) -> None:
@@ -96,7 +82,9 @@ def _register_snapshots(app: typer.Typer) -> None:
         """
         change(
             environment, collection, dry_run, yes, as_json,
-            lambda store, spec, _: operations.delete_snapshots(store, spec, timestamped=timestamped, run_id=RUN_ID),
+            lambda s, spec, tmp: operations.delete_snapshots(
+                s, spec, timestamped=timestamped, run_id=RUN_ID, scratch=tmp
+            ),
         )  # fmt: skip
 
     @group.command(epilog=EXIT_CODES)
@@ -119,16 +107,21 @@ def _register_snapshots(app: typer.Typer) -> None:
     @group.command(epilog=EXIT_CODES)
     def rebuild(
         collection: CollectionOption = "all",
-        force: Annotated[bool, typer.Option(help="Also where records of deltas that are gone are lost by it.")] = False,
+        force: Annotated[
+            bool, typer.Option(help="Also where records are lost by it, as nothing is left of deltas.")
+        ] = False,
         dry_run: DryRun = False,
         yes: Yes = False,
         environment: Env = None,
         as_json: Json = False,
     ) -> None:
-        """Make the next snapshot from all deltas, starting from nothing; the current one serves until then."""
+        """Make the next snapshot from all deltas, starting from nothing; the current one serves until then.
+
+        Deltas that are gone are made again first, of what has landed and of the current snapshot.
+        """
         change(
             environment, collection, dry_run, yes, as_json,
-            lambda s, spec, tmp: operations.rebuild_snapshot(s, spec, run_id=RUN_ID, scratch=tmp, force=force),
+            lambda s, spec, tmp: rebuild_snapshot(s, spec, run_id=RUN_ID, scratch=tmp, force=force),
         )  # fmt: skip
 
 
@@ -305,78 +298,6 @@ def _register_whole(app: typer.Typer) -> None:
             lambda store, spec, _: operations.prune(store, spec, keep=keep, grace=timedelta(hours=grace_hours)),
             here=lambda settings: operations.prune_scratch(settings.cache_folder),
         )  # fmt: skip
-
-
-@contextmanager
-def _collections(environment: str | None, collection: str) -> Iterator[tuple[Deployment, list[CollectionSpec], Path]]:
-    with deployment(environment) as found, ScratchFolder("command", sweep=False) as scratch:
-        yield found, chosen(found.catalog, collection), scratch
-
-
-def chosen(catalog: Catalog, collection: str) -> list[CollectionSpec]:
-    """The collections that an option names."""
-    return list(catalog) if collection in ALL else [catalog.get(collection)]
-
-
-def look_at(
-    environment: str | None,
-    collection: str,
-    as_json: bool,
-    look: Look,
-    named: Named | None = None,
-    whole: Callable[[ObjectStore, Catalog], Findings | None] | None = None,
-) -> None:
-    """Look at collections, show what was found, and end with the exit code that says how it stands."""
-    with _collections(environment, collection) as (place, specs, scratch):
-        if named:
-            require_named(place.store, specs, named)
-        found = [look(place.store, spec, scratch) for spec in specs]
-        if whole and (beside := whole(place.store, place.catalog)):
-            found.append(beside)
-    show(found, as_json)
-    if any(one.count("corrupted") for one in found):
-        raise typer.Exit(CORRUPTED)
-    if any(one.count("unknown") for one in found):
-        raise typer.Exit(UNKNOWN)
-
-
-def change(
-    environment: str | None,
-    collection: str,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-    plan: Plan,
-    named: Named | None = None,
-    here: PlanHere | None = None,
-) -> None:
-    """Show what would be done, ask, do it, and show what was done."""
-    with _collections(environment, collection) as (place, specs, scratch):
-        if named:
-            require_named(place.store, specs, named)
-        plans = [plan(place.store, spec, scratch) for spec in specs]
-        if here and not (on_disk := here(place.settings)).nothing:
-            plans.append(on_disk)
-        nothing = all(one.nothing for one in plans)
-        # JSON is for scripts, which read one document: what would be done, or what was done.
-        if dry_run or nothing or not (yes or as_json):
-            show([Findings(one.collection, one.rows, one.warning) for one in plans], as_json)
-        if not (dry_run or nothing):
-            if not yes:
-                _confirm()
-            show([one.execute() for one in plans if not one.nothing], as_json)
-        elif not as_json:
-            typer.echo("Nothing is to be done." if nothing else "Dry run: nothing was done.")
-    if any(one.unjudged for one in plans):
-        raise typer.Exit(UNKNOWN)
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody is there to confirm this: give --yes, or --dry-run to look first")
-    if not typer.confirm("Do this?"):
-        typer.echo("Nothing was done.")
-        raise typer.Exit(2)
 
 
 def _level(text: str) -> Level:

@@ -14,9 +14,11 @@ from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cell_key
 from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.gone import GONE
 from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.scratch import ScratchFolder
+from embedding_assets.vectorstore.gone import RecordsWouldGoError
 
 AUDIT_JOB = "audit"
 
@@ -53,17 +55,25 @@ def build_audit(catalog: Catalog, names: Names) -> dg.JobDefinition:
                 found = check_collection(objects, spec, level, scratch, full_share=config.full_share, turn=turn)
                 context.log.info(f"{spec.name}: {found.summary}")
                 made += evaluations(found, names)
-                if found.count("corrupted"):
+                if found.count("corrupted") or any(row.get("kind") == GONE for row in found.rows):
                     corrupted.append(spec)
             # The failed ones last: a check's page opens with the latest evaluation of any partition. They are events
             # of this run: of those without a run Dagster stores but one per check and partition, ever. And they are
             # told before anything is repaired, which may fail.
             yield from sorted(made, key=lambda one: not one.passed)
+            refused: list[RecordsWouldGoError] = []
             for spec in corrupted if config.repair else ():
-                done = repair(objects, spec, level=level, run_id=context.run_id, scratch=scratch).execute()
+                try:
+                    done = repair(objects, spec, level=level, run_id=context.run_id, scratch=scratch).execute()
+                except RecordsWouldGoError as error:  # the other collections come first
+                    context.log.warning(str(error))
+                    refused.append(error)
+                    continue
                 context.log.warning(f"{spec.name}: repaired: {done.summary}")
                 for row in done.rows:
                     context.log.warning(str({key: value for key, value in row.items() if value}))
+            if refused:
+                raise refused[0]
 
     @dg.job(
         name=names.of(AUDIT_JOB),

@@ -91,6 +91,15 @@ class DeleteSnapshotsForm(UpkeepForm):
     timestamped: bool = Field(default=False, description="Delete all versions too, not only the pointer and `latest/`.")
 
 
+class RebuildForm(UpkeepForm):
+    """Options of `snapshots rebuild`."""
+
+    force: bool = Field(
+        default=False,
+        description="Also where nothing is left of a delta, and records are lost; a dry run names it.",
+    )
+
+
 class RollbackForm(UpkeepForm):
     """Options of `snapshots rollback`."""
 

@@ -16,6 +16,7 @@ from embedding_assets.orchestration.forms import chosen, level_of, pasted, time_
 from embedding_assets.orchestration.look_jobs import told
 from embedding_assets.orchestration.names import Names
 from embedding_assets.pipeline import operations
+from embedding_assets.pipeline.compacting import rebuild_snapshot
 from embedding_assets.pipeline.findings import Findings, Planned
 from embedding_assets.pipeline.named import require_named
 from embedding_assets.scratch import ScratchFolder
@@ -40,7 +41,9 @@ _COMMANDS: Sequence[tuple[str, type[forms.UpkeepForm], str, Plan]] = (
         "snapshots_delete",
         forms.DeleteSnapshotsForm,
         "Remove the pointer and `latest/`; keep all deltas; the next compaction rebuilds from them.",
-        lambda s, spec, c, run, tmp: operations.delete_snapshots(s, spec, timestamped=c.timestamped, run_id=run),
+        lambda s, spec, c, run, tmp: operations.delete_snapshots(
+            s, spec, timestamped=c.timestamped, run_id=run, scratch=tmp
+        ),
     ),
     (
         "snapshots_rollback",
@@ -50,9 +53,9 @@ _COMMANDS: Sequence[tuple[str, type[forms.UpkeepForm], str, Plan]] = (
     ),
     (
         "snapshots_rebuild",
-        forms.UpkeepForm,
+        forms.RebuildForm,
         "Make the next snapshot from all deltas, starting from nothing; the current one serves until then.",
-        lambda s, spec, c, run, tmp: operations.rebuild_snapshot(s, spec, run_id=run, scratch=tmp),
+        lambda s, spec, c, run, tmp: rebuild_snapshot(s, spec, run_id=run, scratch=tmp, force=c.force),
     ),
     (
         "deltas_delete",

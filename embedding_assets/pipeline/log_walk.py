@@ -11,7 +11,6 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import lost_versions
 from embedding_assets.vectorstore.commit import Commit, LogEnd, load_commit, load_snapshot, log_end
 from embedding_assets.vectorstore.inventory import Inventory, list_databases
-from embedding_assets.vectorstore.snapshots import only_held
 from embedding_assets.vectorstore.transfer import at_once
 
 _REPAIR = "`embedding-assets repair` heals it."
@@ -36,7 +35,6 @@ def walk_log(store: ObjectStore, collection: str) -> list[Row]:
             *_strangers(collection, end, keys),
             *_pointer(store, collection, end, read),
             *_head(store, collection, end),
-            *_gone_deltas(store, collection),
             *_without_log(store, collection, end, inventory),
         ]
         if log_end(store, collection) == end:  # otherwise somebody has committed, and this is a mixture
@@ -91,11 +89,6 @@ def _head(store: ObjectStore, collection: str, end: LogEnd) -> list[Row]:
     except CorruptedError as error:
         return [_row("snapshot", str(end.head.version), verdict="corrupted", reason=error.reason, remedy=error.remedy)]
     return []
-
-
-def _gone_deltas(store: ObjectStore, collection: str) -> list[Row]:
-    reason = "it is gone, and the current snapshot alone has its records; a rebuild would lose them"
-    return [_row("gone delta", name, verdict="valid", reason=reason) for name in only_held(store, collection)]
 
 
 def _without_log(store: ObjectStore, collection: str, end: LogEnd, inventory: Inventory) -> list[Row]:

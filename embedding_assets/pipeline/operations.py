@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from embedding_assets.batches.asked_log import days_of
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import ConfigurationError, CorruptedError
+from embedding_assets.pipeline.compacting import compacted
 from embedding_assets.pipeline.findings import Findings, Planned, Row
+from embedding_assets.pipeline.gone import GONE, find_gone, left_without, make_again
 from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.pipeline.landings import damaged_landings, landed_days, move_landings_aside, name_of
 from embedding_assets.pipeline.mending import mend_cell
@@ -19,10 +22,10 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.cache import working_places
 from embedding_assets.vectorstore.commit import head, load_snapshot
-from embedding_assets.vectorstore.compact import compact, plan_compaction
 from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.inventory import StoredDelta, take_inventory
 from embedding_assets.vectorstore.kinds import sort_out
+from embedding_assets.vectorstore.planning import plan_compaction
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import (
     EntryKind,
@@ -42,7 +45,6 @@ from embedding_assets.vectorstore.remove import (
 from embedding_assets.vectorstore.snapshots import (
     execute_delete_snapshots,
     execute_rollback,
-    only_held,
     plan_delete_snapshots,
     plan_rollback,
 )
@@ -53,7 +55,9 @@ HERE = "this machine"  # in the place of a collection
 _MENDED = {"request": "mend", "damaged landing": "quarantine"}
 
 
-def delete_snapshots(store: ObjectStore, spec: CollectionSpec, *, timestamped: bool, run_id: str) -> Planned:
+def delete_snapshots(
+    store: ObjectStore, spec: CollectionSpec, *, timestamped: bool, run_id: str, scratch: Path
+) -> Planned:
     """Remove the pointer and `latest/`, with `timestamped` the versions too, and rebuild at the next compaction."""
     plan = plan_delete_snapshots(store, spec.name, timestamped=timestamped)
     rows: list[Row] = [{"action": "delete", "name": one.prefix, "bytes": one.size} for one in plan.folders]
@@ -66,7 +70,10 @@ def delete_snapshots(store: ObjectStore, spec: CollectionSpec, *, timestamped: b
         execute_delete_snapshots(store, plan, run_id=run_id)
         return Findings(spec.name, tuple(rows), "deleted; all deltas are kept, the next compaction merges them all")
 
-    return Planned(spec.name, tuple(rows), execute, _gone(plan.lost) if plan.lost else "")
+    lost = [str(one) for one in find_gone(store, spec, scratch, quarantined=True)]
+    if lost:
+        lost.append("the next compaction has only the deltas: `embedding-assets repair` first makes again what it can")
+    return Planned(spec.name, tuple(rows), execute, "; ".join(lost))
 
 
 def rollback_snapshot(store: ObjectStore, spec: CollectionSpec, version: str, *, run_id: str) -> Planned:
@@ -84,40 +91,6 @@ def rollback_snapshot(store: ObjectStore, spec: CollectionSpec, version: str, *,
     return Planned(spec.name, rows, execute, again if plan.dropped else "")
 
 
-def rebuild_snapshot(
-    store: ObjectStore, spec: CollectionSpec, *, run_id: str, scratch: Path, force: bool = False
-) -> Planned:
-    """Make the next snapshot from all deltas, starting from nothing; until then the current one stays.
-
-    Records of deltas that are gone would not be in it: where there are any, nothing is done unless it is forced.
-    """
-    plan = plan_compaction(store, spec, rebuild=True)
-    rows: tuple[Row, ...] = tuple({"action": "merge", "name": ref.id, "day": ref.day} for ref in plan.missing)
-    lost = only_held(store, spec.name)
-
-    def execute() -> Findings:
-        # Looked at once more: a delta may be gone since this was planned.
-        now = only_held(store, spec.name)
-        if now and not force:
-            raise ConfigurationError(
-                f"snapshot of {spec.name}", f"was not rebuilt: {_gone(now)}", "Give --force to lose their records."
-            )
-        return _compacted(store, spec, run_id, scratch, rebuild=True)
-
-    return Planned(spec.name, rows, execute, _gone(lost) if lost else "")
-
-
-def _gone(deltas: Sequence[str]) -> str:
-    """What to tell of deltas that only the current snapshot holds."""
-    some = ", ".join(deltas[:5]) + (f" and {len(deltas) - 5} more" if len(deltas) > 5 else "")
-    are = (
-        "1 delta of the current snapshot is"
-        if len(deltas) == 1
-        else f"{len(deltas)} deltas of the current snapshot are"
-    )
-    return f"{are} gone ({some}); records that only it holds go with it"
-
-
 def delete_deltas(store: ObjectStore, spec: CollectionSpec, ids: Sequence[str], *, scratch: Path) -> Planned:
     """Delete deltas by id; their batches are pending again, and the next run polls them."""
     plan = plan_delete_deltas(store, spec.name, ids)
@@ -126,7 +99,7 @@ def delete_deltas(store: ObjectStore, spec: CollectionSpec, ids: Sequence[str], 
     warnings = [f"{one}; its records are pending already, or accepted by other batches" for one in aside]
     if len(aside) < len(refs):
         warnings.append("their batches are pending again: the next run polls them")
-    return _deletion(store, spec, plan, scratch, "; ".join(warnings))
+    return _deletion(store, spec, plan, scratch, "; ".join(warnings), left_without(store, spec, refs, scratch))
 
 
 def clean_deltas(
@@ -148,10 +121,21 @@ def clean_deltas(
 
 
 def _deletion(
-    store: ObjectStore, spec: CollectionSpec, plan: DeltaDeletionPlan, scratch: Path, warning: str
+    store: ObjectStore,
+    spec: CollectionSpec,
+    plan: DeltaDeletionPlan,
+    scratch: Path,
+    warning: str,
+    left: Mapping[str, str] = MappingProxyType({}),
 ) -> Planned:
     rows: list[Row] = [
-        {"action": "delete", "name": one.folder.name, "reason": one.reason, "bytes": one.folder.size}
+        {
+            "action": "delete",
+            "name": one.folder.name,
+            "reason": one.reason,
+            "bytes": one.folder.size,
+            **({"left": left[one.folder.name]} if one.folder.name in left else {}),
+        }
         for one in plan.deletions
     ]
 
@@ -228,7 +212,8 @@ def prune(store: ObjectStore, spec: CollectionSpec, *, keep: int, grace: timedel
         summary = f"{len(done.removed)} removed, {len(done.spared)} spared, {len(done.failed)} not deleted by the store"
         return Findings(spec.name, rows, summary)
 
-    return Planned(spec.name, rows, execute)
+    lost = [f"{one.folder.name}: {one.reason}" for one in plan.garbage if "records go with it" in one.reason]
+    return Planned(spec.name, rows, execute, "; ".join(lost))
 
 
 def prune_scratch(cache_folder: Path | None) -> Planned:
@@ -272,6 +257,11 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
         for row in found.rows
         if row.get("kind") in _MENDED and row.get("verdict") == "corrupted"
     ]
+    rows += [
+        {"action": "make again", "name": row["name"], "reason": row["reason"]}
+        for row in found.rows
+        if row.get("kind") == GONE
+    ]
     plan = plan_compaction(store, spec, every_delta=True)
     changed = plan.base is not None and any(
         row.get("verdict") == "valid" and row["name"] == plan.base.id and row["reason"] for row in found.rows
@@ -280,7 +270,7 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
         reason = "from what is good" if damaged or plan.due else "another program changed the current version's files"
         rows.append({"action": "compact", "name": spec.name, "reason": reason})
     # What nobody could judge stays where it is; whoever repairs is told as clearly as whoever checks.
-    unjudged = [row for row in found.rows if row.get("verdict") == "unknown"]
+    unjudged = [row for row in found.rows if row.get("verdict") == "unknown" and row.get("kind") != GONE]
     left: list[Row] = [
         {"action": "left", "name": row["name"], "reason": row["reason"], "remedy": row.get("remedy")}
         for row in unjudged
@@ -300,6 +290,9 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
             hurt = damaged_landings(store, spec.name, day, level, scratch)
             moved_aside = move_landings_aside(store, spec.name, hurt, run_id)
             done += [{"action": "quarantined", "name": name_of(one), "reason": one.reason} for one in moved_aside]
+        # Before anything is moved: the current snapshot is one of the sources.
+        again = make_again(store, spec, run_id=run_id, scratch=scratch)
+        done += again.rows
         damages = [Damage(*places[name], str(row["reason"])) for row in damaged for name in [str(row["name"])]]
         for one in (one for whole in damages for one in _narrowed(store, spec, whole, level, scratch)):
             verdict = Verdict("corrupted", one.reason)
@@ -308,13 +301,13 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
             batches = ", ".join(report.batches) if report else ""
             action = "quarantined" if report else "gone"
             done.append({"action": action, "name": one.name, "reason": one.reason, "pending": batches})
-        compacted = _compacted(store, spec, run_id, scratch, every_delta=True)
+        made = compacted(store, spec, run_id=run_id, scratch=scratch, every_delta=True, without=again.settled)
         # The compaction meets again what was moved just now, and tries again what was left.
         moved = {row["name"] for row in done}
-        done += [row for row in compacted.rows if row["name"] not in moved]
+        done += [row for row in made.rows if row["name"] not in moved]
         named = {row["name"] for row in done}
         done += [row for row in left if row["name"] not in named]
-        return Findings(spec.name, tuple(done), compacted.summary)
+        return Findings(spec.name, tuple(done), made.summary)
 
     return Planned(spec.name, tuple(rows), execute, told, len(unjudged))
 
@@ -332,30 +325,6 @@ def _narrowed(store: ObjectStore, spec: CollectionSpec, whole: Damage, level: Le
         return [whole]
     verdicts = [(part, verify(store, part, spec, level=level, scratch=scratch).verdict) for part in manifest.databases]
     return [Damage.of(part, verdict.reason) for part, verdict in verdicts if verdict.kind == "corrupted"] or [whole]
-
-
-def _compacted(
-    store: ObjectStore,
-    spec: CollectionSpec,
-    run_id: str,
-    scratch: Path,
-    *,
-    rebuild: bool = False,
-    every_delta: bool = False,
-) -> Findings:
-    done = compact(store, spec, run_id=run_id, scratch=scratch, rebuild=rebuild, every_delta=every_delta)
-    if done is None:
-        return Findings(spec.name, (), "there is nothing to make a snapshot of")
-    rows: list[Row] = [
-        {"action": "quarantined" if one.moved else "gone", "name": one.name, "reason": one.reason}
-        for one in done.damages
-    ]
-    rows += [{"action": one.action, "name": one.folder, "reason": one.reason} for one in done.adoptions]
-    if done.manifest is None:
-        return Findings(spec.name, tuple(rows), "there is nothing to make a snapshot of")
-    if done.merged:
-        rows.append({"action": "committed", "name": done.manifest.id, "records": done.manifest.count})
-    return Findings(spec.name, tuple(rows), f"snapshot {done.manifest.id} holds {done.manifest.count} records")
 
 
 def entry_kind(kind: str) -> EntryKind:

@@ -23,7 +23,7 @@ from embedding_assets.pipeline.undelivered import (
 )
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.compact import plan_compaction
+from embedding_assets.vectorstore.planning import plan_compaction
 
 _FOREIGN_AT_ONCE = 4  # whose input files are fetched side by side
 

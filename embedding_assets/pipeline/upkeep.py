@@ -15,6 +15,7 @@ from embedding_assets.batches.restoring import damaged_entries
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
+from embedding_assets.pipeline.gone import gone_rows
 from embedding_assets.pipeline.gone_landings import gone_landings
 from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.pipeline.landings import damaged_landings, landed_days, name_of
@@ -125,6 +126,7 @@ def check_collection(
         rows.append(_verdict_row(verify(store, key, spec, level="full" if its_turn else level, scratch=scratch)))
     judged = {row["name"] for row in rows if row.get("verdict") == "corrupted"}
     rows += [row for row in walk_log(store, spec.name) if row["name"] not in judged]
+    rows += gone_rows(store, spec, scratch)
     for day in days_of(store, spec.name):
         books = balance(store, spec, day)
         if not books.balanced:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -22,13 +22,29 @@ from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 from embedding_assets.store.sealed import seal, unseal
 from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
 
-FORMAT = 3  # 1 had no marks, 2 was not sealed
+FORMAT = 4  # 1 had no marks, 2 was not sealed, 3 did not say what is in the added deltas
 _SEALED_SINCE = 3
 _KIND = "commit"
 # An entry so far beyond the one before it is no commit of ours: to go on from it would leave the log behind.
 _WIDEST_GAP = 1_000
 _LAST = 9_000_000_000  # a generation has ten digits
 _ENTRY = re.compile(r"(\d{10})\.json")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What is in a delta that a commit added: where the delta is gone, the log still tells what it held.
+
+    Attributes:
+        id, day: of the delta.
+        records: how many it holds.
+        batches: (batch id, landing id) of the batches in it; none where it was made of legacy data.
+    """
+
+    id: str
+    day: str
+    records: int
+    batches: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,7 @@ class Commit:
         committed_at: ISO 8601, UTC.
         run_id: the run that committed it.
         marked: whether every committed delta that this version lacks has a mark (see `marks`).
+        contents: what is in the added deltas; empty in entries of earlier versions.
     """
 
     generation: int
@@ -59,6 +76,7 @@ class Commit:
     run_id: str = ""
     marked: bool = False
     format: int = FORMAT
+    contents: tuple[Added, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,10 +154,27 @@ def history(store: ObjectStore, collection: str, versions: Iterable[str] | None 
             yield commit
 
 
+def contents_of(store: ObjectStore, collection: str, deltas: Iterable[str]) -> dict[str, Added]:
+    """What is in these deltas, by id, as the commits that added them say; reads the log backwards until all are found.
+
+    Those of which no readable entry says it are left out.
+    """
+    found: dict[str, Added] = {}
+    wanted = set(deltas)
+    for generation in reversed(_generations(store, collection)):
+        if not wanted:
+            break
+        commit = load_commit(store, collection, generation)
+        some = {one.id: one for one in commit.contents if one.id in wanted} if commit else {}
+        found |= some
+        wanted -= set(some)
+    return found
+
+
 def try_commit(
     store: ObjectStore,
     manifest: Manifest,
-    added_deltas: tuple[str, ...],
+    added: Sequence[Manifest],
     generation: int | None = None,
     run_id: str = "",
     *,
@@ -150,7 +185,7 @@ def try_commit(
     Args:
         store: where it is.
         manifest: the snapshot's.
-        added_deltas: what it has and its parent lacks.
+        added: the manifests of the deltas that it has and its parent lacks.
         generation: another than its own, for a version that is rolled back to.
         run_id: who does it, if not who made the snapshot.
         marked: whether it was made from the version before it, or from all deltas.
@@ -169,11 +204,14 @@ def try_commit(
             parent=manifest.parent,
             count=manifest.count,
             digest=manifest.digest,
-            added_deltas=added_deltas,
+            added_deltas=tuple(delta.id for delta in added),
             manifest_sha256=hashlib.sha256(manifest.to_bytes()).hexdigest(),
             committed_at=layout.now().isoformat(),
             run_id=run_id or manifest.run_id,
             marked=marked,
+            contents=tuple(
+                Added(d.id, str(d.day), d.count, tuple((e.batch_id, e.landing_id) for e in d.batches)) for d in added
+            ),
         ),
     )
 
@@ -252,8 +290,12 @@ def load_commit(store: ObjectStore, collection: str, generation: int) -> Commit 
 def _parse_commit(data: bytes, key: str, generation: int) -> Commit:
     raw = unseal(_KIND, key, data, newest=FORMAT, sealed_since=_SEALED_SINCE)
     try:
-        commit = Commit(**{**raw, "added_deltas": tuple(raw.get("added_deltas", ()))})
-    except TypeError as error:
+        contents = tuple(
+            Added(**{**one, "batches": tuple((str(batch), str(landing)) for batch, landing in one["batches"])})
+            for one in raw.get("contents", ())
+        )
+        commit = Commit(**{**raw, "added_deltas": tuple(raw.get("added_deltas", ())), "contents": contents})
+    except (TypeError, ValueError, KeyError) as error:
         raise CorruptedError(key, f"the commit is damaged ({error})", "Run `embedding-assets check`.") from error
     if not _possible(commit, generation):
         raise CorruptedError(key, "the commit says what cannot be", "Run `embedding-assets check`.")

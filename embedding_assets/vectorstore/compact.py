@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
@@ -23,57 +22,23 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.adopt import Adoption, adopt_folders
 from embedding_assets.vectorstore.bases import bases, lost_versions
 from embedding_assets.vectorstore.cache import Cache
-from embedding_assets.vectorstore.commit import log_end, pointer_is_behind, repair_pointer, try_commit
+from embedding_assets.vectorstore.commit import log_end, repair_pointer, try_commit
 from embedding_assets.vectorstore.damage import Damage
-from embedding_assets.vectorstore.delta import DeltaRef
-from embedding_assets.vectorstore.draft import Draft, ShardDone, commit_version, withdraw
+from embedding_assets.vectorstore.draft import Draft, ShardDone, commit_version, unite, withdraw
 from embedding_assets.vectorstore.gather import look_for_missing
-from embedding_assets.vectorstore.inventory import StoredFolder
+from embedding_assets.vectorstore.gone import require_kept
 from embedding_assets.vectorstore.kinds import SetAside, collection_kind, sort_out
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.marks import mark, unmark
+from embedding_assets.vectorstore.planning import CompactionPlan, plan_compaction
 from embedding_assets.vectorstore.quarantine import execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.shard import make_shard
-from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, incomplete, verify_files
+from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, verify_files
 from embedding_assets.vectorstore.verification import Verdict
 
 TRIES = 5  # how often a lost commit is started again
 
 Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class CompactionPlan:
-    """What a compaction would do, as far as listings and manifests tell.
-
-    Attributes:
-        collection: whose.
-        base: the snapshot that it starts from; None: it starts from nothing.
-        missing: the committed deltas that the base lacks, by id.
-        generation: the generation that it would commit.
-        problems: what is wrong with the current snapshot, and with older ones that cannot take its place.
-        legacy: folders of legacy data that would be checked, and adopted or moved aside.
-        rebuild: whether it starts from nothing because that was asked for.
-        current: whether the base is the current snapshot, and not one that has to take its place.
-        behind: whether the pointer does not name the current snapshot, as readers of older systems need it to.
-        resharded: whether the declared number of shards is another than that of the base.
-        aside: the committed deltas of another kind than the collection's, which nothing waits for.
-        due: whether there is anything to do. Legacy data that was there at the last commit was looked at then, and
-            asks for no further look until there is something else to do.
-    """
-
-    collection: str
-    base: Manifest | None
-    missing: tuple[DeltaRef, ...]
-    generation: int
-    problems: tuple[str, ...] = ()
-    legacy: tuple[StoredFolder, ...] = ()
-    rebuild: bool = False
-    current: bool = False
-    behind: bool = False
-    resharded: bool = False
-    aside: tuple[SetAside, ...] = ()
-    due: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,63 +70,6 @@ class Compaction:
     aside: tuple[SetAside, ...] = ()
 
 
-def plan_compaction(
-    store: ObjectStore,
-    spec: CollectionSpec,
-    *,
-    rebuild: bool = False,
-    every_delta: bool = False,
-) -> CompactionPlan:
-    """Compare the newest snapshot that seems whole with the committed deltas; reads no database.
-
-    Args:
-        store, spec: whose.
-        rebuild: plan to start from nothing.
-        every_delta: look at all deltas and folders there are, and not only at what is marked as waiting.
-
-    Raises:
-        StoreError: the store did not answer, or refuses.
-    """
-    collection = spec.name
-    end = log_end(store, collection)
-    manifest, problems, generation = None, [], end.generation + 1
-    for base in [] if rebuild else bases(store, collection, end):
-        problem = base.problem or incomplete(store, base.manifest)
-        if problem:
-            problems.append(f"snapshot {base.version}: {problem}")
-            continue
-        manifest, generation = base.manifest, max(generation, base.commit.generation + 1)
-        break
-    inventory = look_for_missing(store, collection, end, manifest, every_delta=every_delta)
-    known = set(manifest.deltas) if manifest else set()
-    lacking = sorted(d.ref(collection) for d in inventory.deltas if d.name not in known)
-    missing, aside = sort_out(store, lacking, collection_kind(store, spec, end, manifest)) if lacking else ((), ())
-    legacy = tuple(inventory.waiting_legacy(known))
-    current = manifest is not None and end.head is not None and end.head.version == manifest.id
-    behind = pointer_is_behind(store, collection, end)
-    resharded = manifest is not None and len(manifest.parts) != spec.shards
-    last = datetime.fromisoformat(end.head.committed_at) if end.head else None
-    return CompactionPlan(
-        collection,
-        manifest,
-        missing,
-        generation,
-        tuple(problems),
-        legacy,
-        rebuild,
-        current,
-        behind,
-        resharded,
-        aside,
-        due=bool(missing)
-        or behind
-        or end.lost
-        or resharded
-        or (manifest is not None and not current)
-        or any(last is None or folder.modified > last for folder in legacy),
-    )
-
-
 def compact(
     store: ObjectStore,
     spec: CollectionSpec,
@@ -171,6 +79,7 @@ def compact(
     log: Log = lambda message: None,
     rebuild: bool = False,
     every_delta: bool = False,
+    without: Sequence[str] = (),
     cache_folder: Path | None = None,
 ) -> Compaction | None:
     """Bring a collection's snapshot up to date with its committed deltas; heal it where it is damaged.
@@ -183,6 +92,7 @@ def compact(
         log: told what is done.
         rebuild: start from nothing and merge all deltas; until that is committed, the current snapshot stays.
         every_delta: look for what the snapshot lacks among all deltas, whether or not they are marked as waiting.
+        without: deltas that are gone, and that the snapshot may leave out.
         cache_folder: where copies of snapshots are kept on this machine: the current one is taken from there, as far
             as its files still are what they should be, and the new one is left there.
 
@@ -192,13 +102,22 @@ def compact(
     Raises:
         CommitConflictError: five other commits came first; the snapshot is theirs, and whole.
         StoreError: something could not be read just now; nothing of it was moved.
+        RecordsWouldGoError: it would hold less than the current one, and `without` does not say that it may.
     """
     made = Compaction(None, None)
     lost = 0
     while lost < TRIES:
         first = not made.adoptions
         begun = begin(
-            store, spec, run_id=run_id, scratch=scratch, log=log, rebuild=rebuild, every_delta=every_delta, adopt=first
+            store,
+            spec,
+            run_id=run_id,
+            scratch=scratch,
+            log=log,
+            rebuild=rebuild,
+            every_delta=every_delta,
+            without=without,
+            adopt=first,
         )
         made = replace(made, adoptions=(*made.adoptions, *begun.adoptions))
         if begun.draft is None:
@@ -243,6 +162,7 @@ def begin(
     log: Log = lambda message: None,
     rebuild: bool = False,
     every_delta: bool = False,
+    without: Sequence[str] = (),
     adopt: bool = True,
 ) -> Begun:
     """See what a compaction has to make, after legacy data was adopted; the arguments are those of `compact`.
@@ -274,7 +194,7 @@ def begin(
             unmark(store, spec.name, plan.base.deltas)
             return Begun(None, plan.base, tuple(adoptions), plan.aside)
         log(f"snapshot {plan.base.id} is to be made again: {problem}")
-    draft = _draft(store, spec, run_id, rebuild=rebuild, every_delta=every_delta)
+    draft = _draft(store, spec, run_id, rebuild=rebuild, every_delta=every_delta, without=tuple(without))
     for other in draft.aside:
         log(str(other))
     return Begun(draft, None, tuple(adoptions), draft.aside)
@@ -308,6 +228,12 @@ def finish(
                 withdraw(store, one.manifest)
         log(again or "there is no record to make a snapshot of")
         return ended
+    made = unite(draft, done)
+    try:
+        require_kept(store, draft, made.deltas, made.count)
+    except EmbeddingAssetsError:
+        withdraw(store, made)
+        raise
     manifest = commit_version(store, draft, done)
     if manifest is None:
         log(f"another writer committed generation {draft.generation} first; starting again from its snapshot")
@@ -331,7 +257,15 @@ def _move_rests_aside(store: ObjectStore, draft: Draft, damages: Sequence[Damage
                 log(f"what is left of {version} was not moved aside: {error}")
 
 
-def _draft(store: ObjectStore, spec: CollectionSpec, run_id: str, *, rebuild: bool, every_delta: bool) -> Draft:
+def _draft(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    run_id: str,
+    *,
+    rebuild: bool,
+    every_delta: bool,
+    without: tuple[str, ...] = (),
+) -> Draft:
     """What is to be made; the end of the log is looked at first, so that whatever is committed later wins the race."""
     end = log_end(store, spec.name)
     found = [] if rebuild else bases(store, spec.name, end)
@@ -360,6 +294,7 @@ def _draft(store: ObjectStore, spec: CollectionSpec, run_id: str, *, rebuild: bo
         rebuild,
         run_id,
         aside,
+        without,
     )
 
 

@@ -41,6 +41,8 @@ class Draft:
         rebuild: whether all shards start from nothing.
         run_id: who makes it.
         aside: the committed deltas of another kind.
+        without: deltas that are gone and that the version may leave out: what they held is elsewhere, or somebody said
+            that it may be lost.
     """
 
     collection: str
@@ -54,6 +56,7 @@ class Draft:
     rebuild: bool
     run_id: str
     aside: tuple[SetAside, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def commit_version(store: ObjectStore, draft: Draft, done: Sequence[ShardDone]) 
         store.put_new(manifest.key, manifest.to_bytes())
     # The last look: its own manifest, and each shard's manifest and files.
     require_whole(store, manifest, *manifest.databases)
-    added = tuple(sorted({delta.id for one in done for delta in one.deltas} & set(manifest.deltas)))
+    merged = {delta.id: delta for one in done for delta in one.deltas}
+    added = [merged[name] for name in sorted(merged.keys() & set(manifest.deltas))]
     if not try_commit(store, manifest, added, marked=True):
         commit = load_commit(store, draft.collection, draft.generation)
         if commit is None or commit.version != draft.version:

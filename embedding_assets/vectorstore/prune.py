@@ -9,11 +9,13 @@ version that could still be committed is taken first, and what gets its manifest
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from embedding_assets.errors import CorruptedError, StoreError
+from embedding_assets.errors import CorruptedError, ObjectMissingError, StoreError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import WRITE_CHECK, ObjectStore
 from embedding_assets.vectorstore.commit import (
@@ -25,7 +27,9 @@ from embedding_assets.vectorstore.commit import (
     try_commit,
     try_reset,
 )
+from embedding_assets.vectorstore.gone import Claims, gone_deltas, in_words
 from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, take_inventory
+from embedding_assets.vectorstore.manifest import Manifest, load_manifest
 from embedding_assets.vectorstore.quarantine import delete_database
 
 GRACE = timedelta(hours=24)
@@ -211,8 +215,28 @@ def _old_versions(store: ObjectStore, collection: str, inventory: Inventory, end
     committed = [str(c.version) for c in history(store, collection, there)]
     # Those from before a reset count for nothing any more.
     before = [v for v in there if v not in committed and _is_committed(store, collection, v)]
-    old = [*committed[keep:], *before]
-    return [Garbage("old", there[v], f"{keep} newer versions are there") for v in old if v != manifest.id]
+    old = [v for v in (*committed[keep:], *before) if v != manifest.id]
+    only = _only_there(store, collection, {v: there[v] for v in old}, manifest)
+    return [Garbage("old", there[v], f"{keep} newer versions are there{only.get(v, '')}") for v in old]
+
+
+def _only_there(
+    store: ObjectStore, collection: str, old: Mapping[str, StoredFolder], current: Manifest
+) -> dict[str, str]:
+    """What goes for good with these versions, in words: deltas that are gone and that the current one lacks."""
+    claims: dict[str, frozenset[str]] = {}
+    for version, folder in old.items():
+        with contextlib.suppress(CorruptedError, ObjectMissingError):
+            older = load_manifest(store, f"{folder.prefix}/{layout.MANIFEST}")
+            claims[version] = frozenset(older.deltas) - frozenset(current.deltas)
+    every = frozenset().union(*claims.values())
+    gone = gone_deltas(store, collection, Claims(every)) if every else []
+    said = {}
+    for version, held in claims.items():
+        mine = [one for one in gone if one.id in held]
+        if mine:
+            said[version] = f"; records go with it: {in_words(mine)}, and the current version lacks them"
+    return said
 
 
 def _is_committed(store: ObjectStore, collection: str, version: str) -> bool:

@@ -23,6 +23,7 @@ from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.damage import Damage, move_aside
 from embedding_assets.vectorstore.draft import Draft, ShardDone
 from embedding_assets.vectorstore.gather import Gathered, find_culprits, gather
+from embedding_assets.vectorstore.gone import require_kept
 from embedding_assets.vectorstore.manifest import Manifest, describe_files, load_manifest
 from embedding_assets.vectorstore.publish import discard, prove, prove_and_publish
 from embedding_assets.vectorstore.transfer import Traffic, at_once, copy_folder, verify_files
@@ -52,6 +53,7 @@ def make_shard(
     Raises:
         MergeFailedError, CorruptedError: it could not be made, and nothing that it is made of is to blame.
         StoreError: something could not be read just now; nothing of it was moved.
+        RecordsWouldGoError: it would leave out what the current version holds, and nobody said that it may.
     """
     name = layout.shard_name(shard, draft.shards)
     spec = spec.of_kind(draft.kind)
@@ -84,7 +86,8 @@ def _make(
     for manifest in (*found.parents, *found.deltas):
         # Vectors of two kinds in one index would make every answer of it wrong.
         spec.require_kind(manifest.vectors, f"{manifest.kind} {manifest.id} holds")
-    held = frozenset([*(found.base.deltas if found.base else ()), *(delta.id for delta in found.deltas)])
+    held = _kept(found.base, draft) | {delta.id for delta in found.deltas}
+    require_kept(store, draft, held)
     done = ShardDone(
         shard,
         held=held,
@@ -202,7 +205,7 @@ def _carry_over(store: ObjectStore, draft: Draft, shard: int) -> ShardDone | Non
     if base is None or base.manifest is None or not base.proved or len(base.manifest.parts) != draft.shards:
         return None
     old = base.manifest.parts[shard]
-    done = ShardDone(shard, held=frozenset(base.manifest.deltas), base=base.version)
+    done = ShardDone(shard, held=_kept(base.manifest, draft), base=base.version)
     if old is None:
         return done
     new = replace(
@@ -217,6 +220,11 @@ def _carry_over(store: ObjectStore, draft: Draft, shard: int) -> ShardDone | Non
         discard(store, new)
         return None
     return replace(done, manifest=new)
+
+
+def _kept(base: Manifest | None, draft: Draft) -> frozenset[str]:
+    """The deltas that a version takes over from the one that it is made from."""
+    return frozenset(base.deltas if base else ()) - frozenset(draft.without)
 
 
 def _holds_any(found: Gathered, collection: str) -> bool:

@@ -19,7 +19,7 @@ from embedding_assets.vectorstore.commit import (
     try_reset,
 )
 from embedding_assets.vectorstore.contents import verify_database
-from embedding_assets.vectorstore.inventory import Inventory, StoredFolder, list_databases
+from embedding_assets.vectorstore.inventory import StoredFolder, list_databases
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.quarantine import delete_database
 
@@ -34,7 +34,6 @@ class SnapshotDeletionPlan:
         current: the version that is current until then; None where there is none.
         folders: the versions and folders of older systems that would be deleted.
         pointer: whether there is a pointer to be deleted.
-        lost: deltas that the current snapshot holds and that are in the store no more; their records go with it.
     """
 
     collection: str
@@ -42,7 +41,6 @@ class SnapshotDeletionPlan:
     current: str | None
     folders: tuple[StoredFolder, ...]
     pointer: bool
-    lost: tuple[str, ...]
 
     @property
     def size(self) -> int:
@@ -66,25 +64,13 @@ def plan_delete_snapshots(store: ObjectStore, collection: str, *, timestamped: b
             folders.append(folder)
     if timestamped:
         folders += [*inventory.snapshots, *inventory.unfinished_snapshots]
-    lost = _only_held(store, collection, end.head, inventory)
     return SnapshotDeletionPlan(
         collection,
         end.generation + 1,
         end.head.version if end.head else None,
         tuple(folders),
         inventory.pointer is not None,
-        lost,
     )
-
-
-def only_held(store: ObjectStore, collection: str) -> tuple[str, ...]:
-    """Deltas that the current snapshot holds and that are in the store no more: it alone has their records."""
-    return _only_held(store, collection, log_end(store, collection).head, list_databases(store, collection))
-
-
-def _only_held(store: ObjectStore, collection: str, head: Commit | None, inventory: Inventory) -> tuple[str, ...]:
-    # A snapshot that is damaged itself says nothing of what would be lost with it.
-    return tuple(sorted(_deltas_of(store, collection, head) - {delta.name for delta in inventory.deltas}))
 
 
 def execute_delete_snapshots(store: ObjectStore, plan: SnapshotDeletionPlan, *, run_id: str) -> SnapshotDeletionPlan:

@@ -211,7 +211,7 @@ def test_records_of_a_delta_that_the_snapshot_claims_and_does_not_hold_are_lost(
     )
     place(delivered.store, claims, tmp_path / "same")
     announce(delivered.store, claims)
-    assert try_commit(delivered.store, claims, (unmerged.id,))
+    assert try_commit(delivered.store, claims, (unmerged,))
     proof = delivered.proof()
     assert proof.problems == ()
     assert (proof.lost, proof.waiting) == (tuple(f"line-{n:05d}" for n in range(20, 25)), 0)

@@ -11,9 +11,9 @@ from embedding_assets.errors import CommitConflictError, CorruptedError, ObjectM
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import head
-from embedding_assets.vectorstore.compact import plan_compaction
 from embedding_assets.vectorstore.inventory import take_inventory
 from embedding_assets.vectorstore.manifest import Manifest
+from embedding_assets.vectorstore.planning import plan_compaction
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import (
     execute_purge,
@@ -163,7 +163,7 @@ def test_deleted_snapshots_are_made_again_from_all_deltas(
     before = objects(disk_or_s3)
     plan = plan_delete_snapshots(disk_or_s3, "lines", timestamped=timestamped)
     assert objects(disk_or_s3) == before
-    assert (plan.generation, plan.pointer, plan.lost) == (3, True, ())
+    assert (plan.generation, plan.pointer) == (3, True)
     execute_delete_snapshots(disk_or_s3, plan, run_id="operator")
     execute_delete_snapshots(disk_or_s3, plan, run_id="operator")  # once more changes nothing
     assert keys(disk_or_s3, LATEST) == []
@@ -175,15 +175,6 @@ def test_deleted_snapshots_are_made_again_from_all_deltas(
     assert done.manifest is not None
     assert (done.base, done.manifest.generation, done.damages) == (None, 4, ())
     assert set(held(disk_or_s3, tmp_path)) == set(numbered(0, 9))
-
-
-def test_a_plan_to_delete_snapshots_names_what_no_delta_holds_any_more(
-    folder_store: ObjectStore, tmp_path: Path
-) -> None:
-    gone = deliver(folder_store, tmp_path, "a", numbered(0, 5))
-    bring_up_to_date(folder_store, tmp_path)
-    folder_store.delete(keys(folder_store, gone.folder))
-    assert plan_delete_snapshots(folder_store, "lines", timestamped=True).lost == (gone.id,)
 
 
 def test_plans_of_before_another_commit_are_refused(folder_store: ObjectStore, tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore import shard as making_shards
 from embedding_assets.vectorstore.commit import head, load_snapshot, repair_pointer
-from embedding_assets.vectorstore.compact import compact, plan_compaction
+from embedding_assets.vectorstore.compact import compact
 from embedding_assets.vectorstore.delta import DeltaFailedError, build_delta, group_batches, list_deltas, load_deltas
 from embedding_assets.vectorstore.marks import unmark
+from embedding_assets.vectorstore.planning import plan_compaction
 from embedding_assets.vectorstore.transfer import verify_files
 from embedding_assets_tests.making import SPEC, landed, numbered
 from embedding_assets_tests.vectorstore.worlds import DAY, bring_up_to_date, deliver, read

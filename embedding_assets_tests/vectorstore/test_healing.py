@@ -17,7 +17,7 @@ from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore import shard
 from embedding_assets.vectorstore.cache import DamagedSnapshotWarning
 from embedding_assets.vectorstore.commit import head
-from embedding_assets.vectorstore.compact import plan_compaction
+from embedding_assets.vectorstore.planning import plan_compaction
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets.vectorstore.verify import verify
 from embedding_assets_tests.making import SPEC, numbered

@@ -12,8 +12,8 @@ from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import log_end
-from embedding_assets.vectorstore.compact import plan_compaction
 from embedding_assets.vectorstore.manifest import Manifest
+from embedding_assets.vectorstore.planning import plan_compaction
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.quarantine import execute_quarantine, execute_restore, plan_quarantine, plan_restore
 from embedding_assets.vectorstore.snapshots import execute_rollback, plan_rollback

@@ -21,12 +21,14 @@ from embedding_assets.orchestration.metadata.snapshots import say_snapshot
 from embedding_assets.orchestration.metadata.values import Stopwatch
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cells_of_a_collection, collection_partitions
+from embedding_assets.pipeline.compacting import compact_or_make_again
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.adopt import Adoption
 from embedding_assets.vectorstore.cache import Cache
-from embedding_assets.vectorstore.compact import Compaction, begin, compact, finish
+from embedding_assets.vectorstore.compact import Compaction, begin, finish
 from embedding_assets.vectorstore.draft import Draft, ShardDone
+from embedding_assets.vectorstore.gone import RecordsWouldGoError
 from embedding_assets.vectorstore.shard import make_shard
 
 
@@ -65,7 +67,8 @@ def build_sharded_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefiniti
         how: dict[str, Any] = {"run_id": context.run_id, "log": context.log.info}
         with ScratchFolder("compaction") as scratch:
             if spec.shards == 1:
-                done = compact(store.open(), spec, scratch=scratch, cache_folder=store.cache_folder(), **how)
+                folder = store.cache_folder()
+                done = compact_or_make_again(store.open(), spec, scratch=scratch, cache_folder=folder, **how)
                 yield dg.Output(Planned(None, done, (), began), "planned")
                 return
             begun = begin(store.open(), spec, scratch=scratch, **how)
@@ -87,7 +90,13 @@ def build_sharded_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefiniti
         folder, objects = store.cache_folder(), store.open()
         cache = Cache(folder, objects, spec.name) if folder else None
         with ScratchFolder("compaction") as scratch:
-            return make_shard(objects, spec, planned.draft, shard, scratch=scratch, cache=cache, log=context.log.info)
+            try:
+                return make_shard(
+                    objects, spec, planned.draft, shard, scratch=scratch, cache=cache, log=context.log.info
+                )
+            except RecordsWouldGoError as error:  # the last step makes again what it can, or fails for the same reason
+                context.log.warning(str(error))
+                return ShardDone(shard, again=error.reason)
 
     @dg.op(
         name=names.of("publish_shards"),
@@ -104,7 +113,7 @@ def build_sharded_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefiniti
             if planned.draft is not None:
                 done = _finished(planned, shards, context, store.open())
                 if done is not None and done.manifest is None and _to_be_made_again(done, shards):
-                    again = compact(
+                    again = compact_or_make_again(
                         store.open(),
                         spec,
                         run_id=context.run_id,

@@ -11,8 +11,8 @@ from embedding_assets.orchestration.metadata.snapshots import say_snapshot
 from embedding_assets.orchestration.metadata.values import Stopwatch
 from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import cells_of_a_collection, collection_partitions
+from embedding_assets.pipeline.compacting import compact_or_make_again
 from embedding_assets.scratch import ScratchFolder
-from embedding_assets.vectorstore.compact import compact
 
 
 def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
@@ -38,7 +38,7 @@ def build_snapshots(catalog: Catalog, names: Names) -> dg.AssetsDefinition:
         watch = Stopwatch()
         spec, store = catalog.get(context.partition_key), names.store_in(context)
         with ScratchFolder("compaction") as scratch:
-            done = compact(
+            done = compact_or_make_again(
                 store.open(),
                 spec,
                 run_id=context.run_id,
