@@ -15,7 +15,16 @@ from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import lost_versions
-from embedding_assets.vectorstore.commit import Added, Commit, LogEnd, contents_of, history, load_snapshot, log_end
+from embedding_assets.vectorstore.commit import (
+    Added,
+    Commit,
+    LogEnd,
+    contents_of,
+    history,
+    load_commit,
+    load_snapshot,
+    log_end,
+)
 from embedding_assets.vectorstore.delta import readable_deltas
 from embedding_assets.vectorstore.draft import Draft
 from embedding_assets.vectorstore.inventory import adopted_as, list_databases
@@ -88,7 +97,9 @@ def claimed(store: ObjectStore, collection: str, end: LogEnd) -> Claims:
         try:
             manifest = load_snapshot(store, collection, commit)
         except CorruptedError:
-            since.update(commit.added_deltas)
+            # A version that was committed again, or rolled back to, was made by an entry before.
+            made = load_commit(store, collection, layout.generation_of(str(commit.version)) or 0)
+            since.update(commit.added_deltas, made.added_deltas if made and made.version == commit.version else ())
             return None
         exactly = not since
         return Claims(
