@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedding_assets.batches.kinds import fits
-from embedding_assets.batches.landing import LOST, Landing, all_landings, holds
+from embedding_assets.batches.landing import LOST, Landing, all_landings, flaw_of
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError, StoreError, UnreadableError
 from embedding_assets.pipeline.cells import Log, build_cell_deltas
 from embedding_assets.pipeline.findings import Row
 from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.records import Origin
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import load_snapshot, log_end
@@ -110,7 +111,7 @@ def find_gone(store: ObjectStore, spec: CollectionSpec, scratch: Path, *, quaran
     if not gone:
         return []
     counts = _counted(store, _current(store, spec, claims), {one.id for one in gone}, scratch)
-    landings, nowhere = _landings(store, as_held(store, spec), gone, counts)
+    landings, nowhere = _landings(store, as_held(store, spec), gone, counts, scratch)
     every = readable_deltas(store, list_deltas(store, spec.name))
     fresh = batches_held([one for one in every if one.id not in claims.deltas], claims.kind)
     merged = {(entry.batch_id, entry.landing_id) for one in every for entry in one.batches}
@@ -179,7 +180,7 @@ def left_without(store: ObjectStore, spec: CollectionSpec, refs: Sequence[DeltaR
     for ref in refs:
         batches = [entry.batch_id for entry in manifests[ref.id].batches] if ref.id in manifests else []
         there = [landed[ref.day, batch] for batch in batches if (ref.day, batch) in landed]
-        whole = sum(one.accepted > 0 and holds(store, one) for one in there)
+        whole = sum(one.accepted > 0 and _is_whole(store, one, scratch) for one in there)
         held = count_in_words(sum(n for origin, n in counts.items() if origin.delta_id == ref.id), "record")
         of = (
             "the landing of its batch"
@@ -310,7 +311,7 @@ def _counted(store: ObjectStore, current: Manifest | None, deltas: set[str], scr
 
 
 def _landings(
-    store: ObjectStore, spec: CollectionSpec, gone: Iterable[GoneDelta], counts: Counter[Origin] | None
+    store: ObjectStore, spec: CollectionSpec, gone: Iterable[GoneDelta], counts: Counter[Origin] | None, scratch: Path
 ) -> tuple[dict[str, Landing], set[str]]:
     """The whole landings with records of the batches of these deltas, by batch; and those that the API has lost."""
     gone = list(gone)
@@ -324,6 +325,11 @@ def _landings(
         for batch, some in all_landings(store, spec.name, day).items():
             if batch in wanted and some[0].status == LOST:
                 nowhere.add(batch)
-            elif batch in wanted and some[0].accepted and fits(some[0], spec) and holds(store, some[0]):
+            elif batch in wanted and some[0].accepted and fits(some[0], spec) and _is_whole(store, some[0], scratch):
                 found[batch] = some[0]
     return found, nowhere
+
+
+def _is_whole(store: ObjectStore, landing: Landing, scratch: Path) -> bool:
+    with ScratchFolder("landing", scratch) as work:
+        return not flaw_of(store, landing, Path(work))
