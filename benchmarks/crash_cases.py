@@ -57,6 +57,13 @@ def _landed(world: World) -> None:
     world.land(world.store)
 
 
+def _deleted_request(world: World) -> None:
+    """Landed, and what was asked is deleted; the log has it."""
+    _landed(world)
+    folder = layout.requests(world.spec.name)
+    world.store.delete([item.key for item in world.store.walk(folder)])
+
+
 def _built(world: World) -> None:
     _landed(world)
     world.build(world.store)
@@ -225,6 +232,7 @@ def _command(make: Callable[[World, ObjectStore], operations.Planned]) -> tuple[
 
 CASES = [
     Case("embedding_requests", lambda world: world.write_documents(0, RECORDS), World.submit, spends=True),
+    Case("embedding_requests, deleted ones", _deleted_request, World.submit),
     Case("batch_results", _submitted, World.land),
     Case("deltas", _landed, World.build),
     Case("snapshots, the first", _built, World.compact),

@@ -117,8 +117,9 @@ def read_notes(store: ObjectStore, collection: str, day: str) -> Notes:
         except (CorruptedError, ObjectMissingError):
             return None
 
-    keys = [item.key for item in store.walk(layout.results(collection, day))]
-    found = in_parallel(load, [key for key in keys if layout.BATCH_NOTE.fullmatch(key.rsplit("/", 1)[-1])])
+    names = [(item.key, item.key.rsplit("/", 1)[-1]) for item in store.walk(layout.results(collection, day))]
+    noted = [(key, name) for key, name in names if layout.BATCH_NOTE.fullmatch(name)]
+    found = in_parallel(load, [key for key, name in noted if not name.startswith("newer-")])
     return Notes(
         {one.batch_id: one.reason for one in found if isinstance(one, Awaited)},
         {one.batch_id: one for one in sorted((x for x in found if isinstance(x, Late)), key=lambda x: x.at)},

@@ -129,6 +129,11 @@ def discover(
     fresh = [b for b in others if foreign_request_id(b.id) not in known and layout.part(b.id) not in marks]
     with ScratchFolder("discover", folder) as scratch:
         found = in_parallel(lambda batch: finder.look(batch, scratch), fresh, _AT_ONCE)
+    # What no listing shows is asked for by its key: listings of some stores lag.
+    hidden = [b for b in ours if b.metadata[REQUEST_KEY] not in known]
+    known |= {
+        b.metadata[REQUEST_KEY] for b, there in zip(hidden, in_parallel(finder.has, hidden), strict=True) if there
+    }
     unknown = [b for b in ours if b.metadata[REQUEST_KEY] not in known]
     strangers = tuple(
         Found(b.id, layout.day_of(b.created_at), None, reason="its request is gone from this store")
@@ -219,6 +224,13 @@ class _Finder:
             )
         )
         return {key.split("/")[-2] for key in keys if key.endswith(f"/{layout.REQUEST}")}
+
+    def has(self, batch: ApiBatch) -> bool:
+        """Whether the request that a batch names has a record."""
+        collection, day = batch.metadata.get(COLLECTION_KEY, ""), batch.metadata.get(DAY_KEY, "")
+        if collection not in self._catalog.collections or not _DAY.fullmatch(day):
+            return False
+        return self._store.exists(f"{layout.requests(collection, day, batch.metadata[REQUEST_KEY])}/{layout.REQUEST}")
 
     def cancel_duplicates(self, unfinished: list[ApiBatch]) -> tuple[str, ...]:
         """Cancel the second batches of requests that have one: their run ended before it could do so itself."""

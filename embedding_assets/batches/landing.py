@@ -6,6 +6,7 @@
 {collection}/results/{day}/{batch}/{landing_id}/again              only there when records are to be asked again
 {collection}/results/{day}/{batch}/{landing_id}/other-models     only there when records are of a model of another name
 {collection}/results/{day}/{batch}/{landing_id}/manifest.json      last, put-if-absent: without it there is no landing
+{collection}/results/{day}/{batch}/newer-{number}.json             names a landing that has others before it
 
 Of several landings of a batch, the one with the most accepted records counts; of those, the newest. So no landing that
 is written later takes accepted records away. What does not prove itself is moved to the quarantine.
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from embedding_assets.batches.files import (
     StoredFile,
     encode,
     fetch_file,
+    find,
     in_parallel,
     read,
     read_parquet,
@@ -37,7 +40,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.records import ContentDigest, RecordBatch, record_schema
 from embedding_assets.store import layout
-from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 
 AGAIN = "again"
 OTHER_MODELS = "other-models"
@@ -157,8 +160,22 @@ def write_files(store: ObjectStore, folder: str, files: LandedFiles) -> tuple[St
     )
 
 
-def commit(store: ObjectStore, landing: Landing, again: bool) -> Landing:
-    """Write the manifest, last; before it the mark that some records are to be asked again."""
+@dataclass(frozen=True)
+class NewerLanding:
+    """That a batch is landed once more; numbered from 1, so that it is found by its key before any listing shows it."""
+
+    batch_id: str
+    landing_id: str
+
+
+def commit(store: ObjectStore, landing: Landing, again: bool, *, newer: bool = False) -> Landing:
+    """Write the manifest, last; before it the mark that some records are to be asked again.
+
+    Args:
+        newer: whether its batch has a landing already.
+    """
+    if newer:
+        _note_newer(store, landing)
     if again:
         store.put_new(f"{landing.folder}/{AGAIN}", b"")
     if landing.other_models:
@@ -166,6 +183,32 @@ def commit(store: ObjectStore, landing: Landing, again: bool) -> Landing:
     key = f"{landing.folder}/{layout.MANIFEST}"
     store.put_new(key, encode(landing, key))
     return landing
+
+
+def _note_newer(store: ObjectStore, landing: Landing) -> None:
+    for key in _newer_keys(landing):
+        with suppress(ObjectExistsError):
+            store.put_new(key, encode(NewerLanding(landing.batch_id, landing.landing_id), key))
+            return
+
+
+def newer_is_hidden(store: ObjectStore, landing: Landing) -> bool:
+    """Whether the batch has a landing that counts before the one that a listing shows: listings may lag."""
+    for key in _newer_keys(landing):
+        with suppress(CorruptedError, ObjectMissingError):  # one that was not finished, or is no landing any more
+            note = find(store, NewerLanding, key)
+            if note is None:
+                return False
+            folder = layout.results(landing.collection, landing.day, landing.batch_id, note.landing_id)
+            newer = read_landing(store, f"{folder}/{layout.MANIFEST}")
+            if newer.rank > landing.rank:
+                return True
+    return False
+
+
+def _newer_keys(landing: Landing) -> Iterator[str]:
+    folder = layout.results(landing.collection, landing.day, landing.batch_id)
+    return (f"{folder}/newer-{number:04d}.json" for number in range(1, 10_000))
 
 
 def declared_since(landing: Landing, spec: CollectionSpec) -> bool:

@@ -15,6 +15,7 @@ from embedding_assets.batches.batch_file import cut, line_sizes
 from embedding_assets.batches.documents import Documents, NoDocumentsError, Refused, per_day, read_documents
 from embedding_assets.batches.identity import identity_of
 from embedding_assets.batches.kinds import fits
+from embedding_assets.batches.landing import newer_is_hidden
 from embedding_assets.batches.latest import Latest, latest_content
 from embedding_assets.batches.requests import CellRecords, asked_documents, read_records, request_id_of
 from embedding_assets.batches.standing import CellStanding, read_standing
@@ -208,10 +209,12 @@ def _again(
 ) -> list[list[Planned]]:
     """What each request left over. One request each: two runs that see different landings then never ask for one
     record in two different company."""
-    requests = {r.asked.request.request_id: r.asked.request for r in standing.requests}
+    requests = {r.asked.request.request_id: r for r in standing.requests}
     planned = []
     for request_id, places in sorted(standing.again().items()):
-        request = requests[request_id]
+        request, landing = requests[request_id].asked.request, requests[request_id].landing
+        if landing is not None and newer_is_hidden(store, landing):
+            continue  # what that one leaves over is asked once a listing shows it
         try:
             table = pq.read_table(asked_documents(store, request, folder))
         except CorruptedError:

@@ -392,4 +392,4 @@ class _Poller:
             other_models=landed.other_models,
             remarks=tuple(landed.remarks),
         )
-        return commit(self.store, landing, landed.again)
+        return commit(self.store, landing, landed.again, newer=bool(self.landings.get(sent.batch_id)))

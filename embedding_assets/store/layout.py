@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 REQUEST = "request.json"
 BATCH = "batch.json"
 GIVEN_UP = "given-up.json"
-BATCH_NOTE = re.compile(r"(awaited|late-[0-9a-f]{16})\.json")  # in a batch's folder of results
+BATCH_NOTE = re.compile(r"(awaited|late-[0-9a-f]{16}|newer-\d{4})\.json")  # in a batch's folder of results
 REPORT = "report.json"
 IDENTITY = "_store.json"
 

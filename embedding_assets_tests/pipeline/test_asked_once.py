@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from embedding_assets.batches.client import ApiMissingError
+from embedding_assets.batches.discover import discover
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.upkeep import check_collection
@@ -90,6 +92,33 @@ def test_runs_at_once_that_cut_the_documents_otherwise_pay_once(cell: Cell) -> N
     assert paid(cell) == RECORDS
     finish(cell)
     assert cell.books().accepted == cell.books().requested == RECORDS
+
+
+def test_what_a_newer_landing_brings_that_no_listing_shows_yet_is_not_asked_again(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell.submit()
+    cell.wait()
+    with monkeypatch.context() as gone, later(hours=72):
+
+        def missing(file_id: str, take: object) -> None:
+            raise ApiMissingError("file", "is not there", "Wait.")
+
+        gone.setattr(cell.api, "read", missing)
+        assert cell.land().count("lost") == 2
+    cell = lagging(cell)
+    with later(hours=73):
+        assert cell.land(*cell.batch_ids()).count("landed") == 2
+        assert cell.submit().rows == ()
+    with later(hours=75):
+        assert cell.submit().rows == ()
+        assert cell.books().accepted == paid(cell) == RECORDS
+
+
+def test_a_batch_of_a_request_that_no_listing_shows_yet_is_not_called_a_strangers(cell: Cell) -> None:
+    cell = lagging(cell)
+    cell.submit()
+    assert discover(cell.api, cell.store, cell.catalog).unclaimed == ()
 
 
 def _deleted(cell: Cell, folder: str) -> None:
