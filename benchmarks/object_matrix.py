@@ -71,7 +71,8 @@ class Played:
     @property
     def missed(self) -> bool:
         """Whether it should have been found."""
-        return not self.found and not self.apart and (not self.right or self.case.kind in MUST_BE_FOUND)
+        needed = self.case.kind in MUST_BE_FOUND and self.case.damage != "forged"
+        return not self.found and not self.apart and (not self.right or needed)
 
 
 class Player:

@@ -54,11 +54,14 @@ def latest_content(store: ObjectStore, collection: str, since: str = "", days: I
         except CorruptedError:
             return None
 
-    for one in damaged:
-        folder = one.key.rsplit("/", 1)[0]
+    def guess(folder: str) -> None:
         latest.uncertain.update(_contents_of(store, [key for key in keys if key.startswith(f"{folder}/")]))
+
+    for one in damaged:
+        guess(one.key.rsplit("/", 1)[0])
     for request, table in zip(first, in_parallel(load, first), strict=True):
         if table is None:
+            guess(request.folder)
             continue
         ids = table.column("id").to_pylist()
         latest.digests.update(zip(ids, table.column("digest").to_pylist(), strict=True))

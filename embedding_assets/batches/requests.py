@@ -361,24 +361,30 @@ def _folders(keys: Iterable[str]) -> list[str]:
 def asked_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], None] | None = None) -> pa.Table:
     """What a request asked, as columns id and digest.
 
-    Where the list itself is damaged, the log of what was asked says the same, and so do the request's documents.
-
-    Args:
-        found: told where the list is damaged.
+    Where the list itself is damaged, the log of what was asked says the same, and so do the request's documents;
+    `found` is told.
 
     Raises:
         CorruptedError: all of them are damaged or gone.
         StoreError: the store did not answer, or refuses.
     """
     try:
-        return read_parquet(store, request.folder, request.ids)
+        return _of_all(request, request.ids, read_parquet(store, request.folder, request.ids))
     except CorruptedError as error:
         if found:
             found(Damaged(request.request_id, error.subject, error.reason))
     with suppress(CorruptedError):
         if (entry := entry_of(store, request)) is not None:
-            return ids_of(entry)
-    return read_parquet(store, request.folder, request.documents).select(["id", "digest"])
+            return _of_all(request, request.ids, ids_of(entry))
+    documents = read_parquet(store, request.folder, request.documents)
+    return _of_all(request, request.documents, documents).select(["id", "digest"])
+
+
+def _of_all(request: Request, file: StoredFile, ids: pa.Table) -> pa.Table:
+    if ids.num_rows != request.count:
+        reason = f"has {ids.num_rows} records of {request.count}"
+        raise CorruptedError(f"{request.folder}/{file.name}", reason, "Run `embedding-assets repair`.")
+    return ids
 
 
 def names_of_requests(store: ObjectStore, collection: str, day: str) -> list[str]:
@@ -389,5 +395,5 @@ def names_of_requests(store: ObjectStore, collection: str, day: str) -> list[str
 
 
 def asked_documents(store: ObjectStore, request: Request, folder: Path) -> Path:
-    """A request's documents (DOCUMENTS_SCHEMA) as a Parquet file; CorruptedError where they are damaged."""
+    """A request's documents (DOCUMENTS_SCHEMA) in a Parquet file; CorruptedError where they are damaged."""
     return fetch_file(store, request.folder, request.documents, folder / f"{request.request_id}.parquet")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -43,6 +44,7 @@ from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.misplaced import REASON, make_room
 from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
 
 _FILE = re.compile(r"(ids|documents)-([0-9a-f]{16})\.parquet")
@@ -72,6 +74,7 @@ def mend_cell(
     Raises:
         StoreError: the store did not answer, or refuses.
     """
+    done = _misplaced(store, spec.name, day, run_id)
     records = read_restored(store, spec.name, day)
     asked, damaged = records.asked, records.damaged
     landings = all_landings(store, spec.name, day)
@@ -96,8 +99,7 @@ def mend_cell(
         if not store.exists(key):
             hurt[request_id] = [Damaged(request_id, key, "is gone from the store")]
     if not hurt and not entries:
-        return []
-    done: list[Damaged] = []
+        return done
     with ScratchFolder("mend") as scratch:
         mender = _Mender(store, spec, day, run_id, s3, scratch)
         for request_id, some in sorted(hurt.items()):
@@ -106,6 +108,15 @@ def mend_cell(
                 done += some
         done += [one for one in entries if mender.mend_entry(one, known.get(one.request_id))]
     return done
+
+
+def _misplaced(store: ObjectStore, collection: str, day: str, run_id: str) -> list[Damaged]:
+    """Folders where objects of requests belong; what is in them moves to the quarantine."""
+    parts = [item.key.split("/") for item in store.walk(layout.requests(collection, day))]
+    keys = {"/".join(part[:5]) for part in parts if len(part) > 5 and part[4].endswith((".json", ".parquet"))}
+    return [
+        Damaged(key.split("/")[3], key, REASON) for key in sorted(keys) if make_room(store, collection, key, run_id)
+    ]
 
 
 @dataclass
@@ -124,7 +135,7 @@ class _Mender:
         batch = item.batch if item else self._batch_of(request_id, landings)
         request = item.request if item else None
         if any(not one.key.endswith(f"/{layout.BATCH}") for one in damages):
-            documents = self._documents(folder, landings)
+            documents = self._documents(folder, landings, {one.key for one in damages})
             if documents is None:
                 return False
             request = request or self._identified(request_id, folder, documents, landings, batch)
@@ -178,9 +189,9 @@ class _Mender:
         )  # fmt: skip
         self.store.delete([one.key])
 
-    def _documents(self, folder: str, landings: list[Landing]) -> pa.Table | None:
+    def _documents(self, folder: str, landings: list[Landing], damaged: AbstractSet[str]) -> pa.Table | None:
         """All documents of a request, by whatever proves them; None where there is no proof of all."""
-        whole = self._whole_files(folder)
+        whole = self._whole_files(folder, damaged)
         if "documents" in whole:
             return whole["documents"]
         rows = dict(self._of_source)
@@ -194,10 +205,10 @@ class _Mender:
                 return documents_table(landed)
         return None
 
-    def _whole_files(self, folder: str) -> dict[str, pa.Table]:
+    def _whole_files(self, folder: str, damaged: AbstractSet[str]) -> dict[str, pa.Table]:
         found: dict[str, pa.Table] = {}
         for item in self.store.walk(folder):
-            match = _FILE.fullmatch(item.key.rsplit("/", 1)[1])
+            match = _FILE.fullmatch(item.key.rsplit("/", 1)[1]) if item.key not in damaged else None
             with suppress(ObjectMissingError, pa.ArrowInvalid):
                 if match and hashlib.sha256(data := self.store.get(item.key)).hexdigest().startswith(match.group(2)):
                     found[match.group(1)] = pq.read_table(pa.BufferReader(data))

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.errors import CorruptedError, ObjectMissingError, StoreError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 from embedding_assets.store.sealed import seal, unseal
 from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
+from embedding_assets.vectorstore.misplaced import make_room
 
 FORMAT = 4  # 1 had no marks, 2 was not sealed, 3 did not say what is in the added deltas
 _SEALED_SINCE = 3
@@ -237,7 +238,11 @@ def repair_pointer(store: ObjectStore, collection: str) -> Commit | None:
             return None
         if text == end.head.version:
             return end.head
-        store.replace(layout.pointer(collection), str(end.head.version).encode())
+        try:
+            store.replace(layout.pointer(collection), str(end.head.version).encode())
+        except StoreError:
+            if not make_room(store, collection, layout.pointer(collection)):
+                raise
 
 
 def pointer_is_behind(store: ObjectStore, collection: str, end: LogEnd) -> bool:

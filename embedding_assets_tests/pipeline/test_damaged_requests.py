@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from embedding_assets.batches.asked_log import Request
+from embedding_assets.batches.files import encode, store_file, write_parquet
 from embedding_assets.batches.requests import Asked, read_requests
 from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.status import collection_status
@@ -47,7 +52,12 @@ def _missing(cell: Cell, key: str, other: str) -> None:
     cell.store.delete([key])
 
 
-DAMAGES = {one.__name__[1:]: one for one in (_emptied, _cut, _garbage, _flipped, _swapped, _missing)}
+def _folder(cell: Cell, key: str, other: str) -> None:
+    cell.store.delete([key])
+    cell.store.put_new(f"{key}/x", b"x")
+
+
+DAMAGES = {one.__name__[1:]: one for one in (_emptied, _cut, _garbage, _flipped, _swapped, _missing, _folder)}
 KINDS: dict[str, Callable[[Asked], str]] = {
     "request": lambda one: layout.REQUEST,
     "batch": lambda one: layout.BATCH,
@@ -83,7 +93,7 @@ def _pass(cell: Cell) -> None:
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_to_what_was_asked_stops_nobody_else(stage: Cell, damage: str, tmp_path: Path) -> None:
     landed = bool(stage.store.folders(layout.results(stage.spec.name)))
-    if landed and damage not in ("emptied", "missing"):
+    if landed and damage not in ("emptied", "missing", "folder"):
         pytest.skip("the landing says the same, whatever the damage is")
     cell = stage.copy(tmp_path)
     asked = read_requests(cell.store, cell.spec.name, cell.day)
@@ -99,7 +109,7 @@ def test_damage_to_what_was_asked_stops_nobody_else(stage: Cell, damage: str, tm
     found = check_collection(cell.store, cell.spec, "full" if full else "quick", tmp_path)
     named = {row["name"] for row in found.rows if row["kind"] == "request" and row["verdict"] == "corrupted"}
     # A request that nothing says was sent is as one whose sender died: its batch is found by the API's list.
-    silent = {"batch"} if damage == "missing" and not landed else set()
+    silent = {"batch"} if damage in ("missing", "folder") and not landed else set()
     assert named == {one for kind, some in damaged.items() if kind not in silent for one in some}
     unread = silent | ({"documents"} if full else set())
     told = "\n".join(collection_status(cell.store, cell.spec).damaged_requests)
@@ -121,6 +131,58 @@ def test_damage_to_what_was_asked_stops_nobody_else(stage: Cell, damage: str, tm
     assert damage == "missing" or len(kept) >= sum(map(len, damaged.values()))
     again = repair(cell.store, cell.spec, level="quick", run_id="test", scratch=tmp_path).execute()
     assert not [row for row in again.rows if row["action"] != "left"], "a second repair has something to do"
+
+
+def _with_file(cell: Cell, asked: Asked, name: str, table: pa.Table, folder: Path) -> Request:
+    """A request with another file in the place of one of its two, everything sealed again."""
+    file = write_parquet(table, folder / f"{name}.parquet")
+    stored = store_file(cell.store, asked.request.folder, file, named_by_content=True)
+    cell.store.delete([f"{asked.request.folder}/{getattr(asked.request, name).name}"])
+    return replace(asked.request, **{name: stored})
+
+
+def _a_row_gone(cell: Cell, asked: Asked, name: str, folder: Path) -> Request:
+    table = pq.read_table(
+        pa.BufferReader(cell.store.get(f"{asked.request.folder}/{getattr(asked.request, name).name}"))
+    )
+    return _with_file(cell, asked, name, table.slice(1), folder)
+
+
+def _another_text(cell: Cell, asked: Asked, name: str, folder: Path) -> Request:
+    rows = pq.read_table(pa.BufferReader(cell.store.get(f"{asked.request.folder}/{asked.request.documents.name}")))
+    texts = pa.array([text + "!" for text in rows.column("document").to_pylist()])
+    edited = rows.set_column(rows.schema.get_field_index("document"), rows.schema.field("document"), texts)
+    return _with_file(cell, asked, "documents", edited, folder)
+
+
+EDITS: dict[str, Callable[[Cell, Asked, Path], Request]] = {
+    "ids without a row": lambda cell, asked, folder: _a_row_gone(cell, asked, "ids", folder),
+    "documents without a row": lambda cell, asked, folder: _a_row_gone(cell, asked, "documents", folder),
+    "another text": lambda cell, asked, folder: _another_text(cell, asked, "documents", folder),
+    "another count": lambda cell, asked, folder: replace(asked.request, count=asked.request.count + 1),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_was_edited_and_sealed_again_is_held_against_the_rest_of_its_request(
+    stage: Cell, edit: str, tmp_path: Path
+) -> None:
+    cell = stage.copy(tmp_path)
+    before = paid(cell)
+    one = read_requests(cell.store, cell.spec.name, cell.day)[0]
+    request = EDITS[edit](cell, one, tmp_path)
+    key = f"{request.folder}/{layout.REQUEST}"
+    cell.store.replace(key, encode(request, key))
+
+    found = check_collection(cell.store, cell.spec, "full", tmp_path)
+    assert request.request_id in {row["name"] for row in found.rows if row.get("verdict") == "corrupted"}
+
+    repair(cell.store, cell.spec, level="full", run_id="test", scratch=tmp_path).execute()
+    _pass(cell)
+    assert {one.id: one.document for one in cell.read().get(limit=RECORDS)} == receipt_lines(RECORDS)
+    assert paid(cell) == before, "something was paid twice"
+    after = check_collection(cell.store, cell.spec, "full", tmp_path)
+    assert not [row for row in after.rows if row.get("verdict") == "corrupted"]
 
 
 @pytest.mark.parametrize("deleted", [1, REQUESTS])
