@@ -1,12 +1,17 @@
 """Many writers and readers at once on one collection: what is committed counts, and a reader sees exactly that.
 
-    python benchmarks/races.py [--store folder|s3] [--seconds N] [--seed N] [--shards N ...]
+    python benchmarks/races.py [--store folder|s3] [--race damaged|"without grace"] [--seconds N] [--seed N]
+                               [--shards N ...]
 
 Processes of several threads each build deltas (some of batches that have a delta already, some that contest a record),
 compact, prune, damage a delta or the current snapshot and repair, and read, all on the same collection and with the
-same cache of copies; with `--shards`, each compaction makes as many as one of these numbers says. Every read must be
-exactly one committed version, to the last record. When the time is up the pipeline's own work is done once more, and
-every record of a landed batch must be in the snapshot, those that are contested as the last submitted batch has them.
+same cache of copies, which is pruned, too; with `--shards`, each compaction makes as many as one of these numbers says.
+Every read must be exactly one committed version, to the last record; readers that stay open over ten newer versions
+must get the same answers all the time. In a second race nobody damages anything, but `prune --grace-hours 0` runs
+beside all writers: they may fail with words that say so, and no version may be committed without its files.
+
+When the time is up the pipeline's own work is done once more, and every record of a landed batch must be in the
+snapshot, those that are contested as the last submitted batch has them.
 
 The last line is `races: N writers, N commits, N lost, N reader errors`; the exit code is 1 if something was lost, a
 reader met an error, or a writer failed.
@@ -26,164 +31,76 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from embedding_assets.chroma.api import read_pages
-from embedding_assets.errors import CommitConflictError, ObjectMissingError
-from embedding_assets.pipeline.operations import repair
+from race_actors import (
+    KEEP,
+    Actor,
+    build,
+    build_beside_prune,
+    compact_beside_prune,
+    compact_once,
+    damage_and_repair,
+    deliver,
+    holder,
+    prune_cache,
+    prune_once,
+    prune_without_grace,
+    reader,
+    watch,
+)
+
 from embedding_assets.reading import Collection
-from embedding_assets.records import digest_of
 from embedding_assets.settings import S3Settings, Settings
-from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets.vectorstore.cache import DamagedSnapshotWarning
-from embedding_assets.vectorstore.commit import head, load_commit, load_snapshot
 from embedding_assets.vectorstore.compact import compact
-from embedding_assets.vectorstore.delta import LandedBatch, build_delta, list_deltas, readable_deltas
+from embedding_assets.vectorstore.delta import list_deltas, readable_deltas
 from embedding_assets.vectorstore.inventory import take_inventory
-from embedding_assets.vectorstore.manifest import Manifest, load_manifest
+from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.prune import execute_prune, plan_prune
 from embedding_assets.vectorstore.verify import verify
-from embedding_assets_tests.making import SPEC, landed
+from embedding_assets_tests.making import SPEC
 
-DAY = "2026-03-04"
-GRACE = timedelta(seconds=30)  # several times what a writer takes from its first object to its last
-KEEP = 3
-_READ_EVERY = 0.2  # seconds
+ROLES = {
+    "builder": build,
+    "compactor": compact_once,
+    "pruner": prune_once,
+    "damager": damage_and_repair,
+    "builder beside prune": build_beside_prune,
+    "compactor beside prune": compact_beside_prune,
+    "pruner without grace": prune_without_grace,
+    "pruner of the cache": prune_cache,
+    "watcher": watch,
+}
 # Processes: the role of each of its threads.
-PROCESSES = [
+DAMAGED = [
     ("builder", "builder", "builder"),
     ("compactor", "compactor"),
     ("compactor", "compactor"),
     ("compactor", "pruner", "damager"),
-    ("builder", "pruner"),
+    ("builder", "pruner", "pruner of the cache"),
     ("reader", "reader"),
-    ("reader",),
+    ("reader", "reader that stays"),
 ]
-
-
-@dataclass
-class Actor:
-    """One thread: what it works on, and what it has seen."""
-
-    name: str
-    url: str
-    store: ObjectStore
-    folder: Path
-    deadline: float
-    random: random.Random
-    seen: Counter[str]
-    errors: list[str]
-    landed: list[dict[str, Any]]
-    shards: list[int]
-
-    def scratch(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self.folder))
-
-
-def build(actor: Actor) -> None:
-    """A new batch, or one that was built before, polled anew."""
-    if actor.landed and actor.random.random() < 0.3:
-        batch = actor.random.choice(actor.landed)
-        actor.seen["polled again"] += 1
-    else:
-        number = len(actor.landed)
-        batch = {
-            "id": f"batch-{actor.name}-{number}",
-            "submitted": 1000 + actor.random.randrange(1_000_000),
-            "ids": [*(f"{actor.name}-{number}-{i}" for i in range(3)), f"contested-{actor.random.randrange(4)}"],
-        }
-        actor.landed.append(batch)
-    deliver(actor.store, batch, actor.scratch())
-    actor.seen["deltas"] += 1
-
-
-def deliver(store: ObjectStore, batch: dict[str, Any], folder: Path) -> None:
-    """A delta of a landed batch."""
-    made: LandedBatch = landed(folder, batch["id"], batch["ids"], submitted=batch["submitted"], text=batch["id"])
-    build_delta(store, SPEC, DAY, [replace(made, landing_id=layout.new_id())], run_id="races", scratch=folder)
-
-
-def compact_once(actor: Actor) -> None:
-    """Compact; five lost races in a row are nobody's fault."""
-    try:
-        spec = SPEC.model_copy(update={"shards": actor.random.choice(actor.shards)})
-        cache = actor.folder.parent / "cache"
-        done = compact(actor.store, spec, run_id=actor.name, scratch=actor.scratch(), cache_folder=cache)
-    except CommitConflictError:
-        actor.seen["gave up after five lost races"] += 1
-        return
-    actor.seen["compactions"] += done is not None and done.merged is not None
-    actor.seen["lost races"] += done.lost_races if done else 0
-    if done and done.merged and done.manifest:
-        actor.seen[f"snapshots of {len(done.manifest.parts)} shards"] += 1
-    actor.seen["healed by compaction"] += len(done.damages) if done else 0
-
-
-def prune_once(actor: Actor) -> None:
-    """Prune."""
-    done = execute_prune(actor.store, plan_prune(actor.store, SPEC.name, keep=KEEP, grace=GRACE))
-    actor.seen["pruned"] += len(done.removed)
-    actor.errors += [f"not pruned: {reason}" for reason in done.failed.values()]
-
-
-def damage_and_repair(actor: Actor) -> None:
-    """Change a byte of the current snapshot or of a delta, and repair, or leave it to whoever compacts next."""
-    manifest: Manifest
-    try:
-        commit = head(actor.store, SPEC.name)
-        whole = len(take_inventory(actor.store, SPEC.name).snapshots)
-        if actor.random.random() < 0.4 and commit and whole >= KEEP:
-            manifest = load_snapshot(actor.store, SPEC.name, commit)
-        else:
-            manifest = load_manifest(actor.store, actor.random.choice(list_deltas(actor.store, SPEC.name)[-3:]).key)
-        largest = max(manifest.files, key=lambda entry: entry.size)
-        content = bytearray(actor.store.get(f"{manifest.folder}/{largest.path}"))
-    except (ObjectMissingError, IndexError):  # gone, or there is none yet
-        return
-    content[len(content) // 2] ^= 1
-    actor.store.replace(f"{manifest.folder}/{largest.path}", bytes(content))
-    actor.seen[f"damaged {manifest.kind}s"] += 1
-    if actor.random.random() < 0.5:
-        with contextlib.suppress(CommitConflictError):
-            repair(actor.store, SPEC, level="quick", run_id=actor.name, scratch=actor.scratch()).execute()
-            actor.seen["repairs"] += 1
-
-
-def reader(actor: Actor) -> Callable[[Actor], None]:
-    """A program that has the collection open and refreshes it; now and then it is started anew."""
-    settings = Settings("races", actor.url, Path("unused"), actor.folder.parent / "cache")
-    state: list[Collection] = []
-
-    def read(actor: Actor) -> None:
-        if state and actor.random.random() < 0.1:
-            state.pop().close()
-        if state:
-            actor.seen["refreshed"] += state[0].refresh()
-        else:
-            state.append(Collection(actor.store, SPEC, settings))
-        lines = state[0]
-        manifest = lines.manifest
-        commit = load_commit(actor.store, SPEC.name, layout.generation_of(manifest.id) or 0)
-        if commit is None or commit.version != manifest.id:
-            raise AssertionError(f"{manifest.id} was never committed")
-        digest = digest_of(page for shard in lines._opened for page in read_pages(shard.handle))
-        if (lines.count(), digest.count, digest.hex()) != (manifest.count, manifest.count, manifest.digest):
-            raise AssertionError(f"{manifest.id} holds {manifest.count} records; read were {lines.count()}, others")
-        actor.seen["reads"] += 1
-        threading.Event().wait(_READ_EVERY)  # the writers need the processor, too
-
-    return read
+# Where nobody damages anything, whatever is committed is whole, however short the grace.
+WITHOUT_GRACE = [
+    ("builder beside prune", "builder beside prune"),
+    ("compactor beside prune", "compactor beside prune"),
+    ("compactor beside prune", "pruner without grace"),
+    ("pruner without grace", "pruner of the cache", "watcher"),
+    ("reader", "reader that stays"),
+    ("reader that stays", "reader that stays"),
+]
+RACES = {"damaged": DAMAGED, "without grace": WITHOUT_GRACE}
 
 
 def act(actor: Actor, role: str) -> None:
     """Do the same again and again until the time is up."""
-    roles = {"builder": build, "compactor": compact_once, "pruner": prune_once, "damager": damage_and_repair}
-    do = roles.get(role) or reader(actor)
+    do = ROLES[role] if role in ROLES else (holder if role == "reader that stays" else reader)(actor)
     while time.time() < actor.deadline:
         try:
             do(actor)
@@ -192,6 +109,7 @@ def act(actor: Actor, role: str) -> None:
 
 
 def process(
+    roles: Sequence[str],
     number: int,
     url: str,
     s3: S3Settings | None,
@@ -207,14 +125,12 @@ def process(
     start.wait()  # importing takes its time
     deadline = time.time() + seconds
     actors = []
-    for position, role in enumerate(PROCESSES[number]):
-        name = f"{role}-{number}{position}"
+    for position, role in enumerate(roles):
+        name = f"{role.replace(' ', '-')}-{number}{position}"
         (folder / f"{number}" / name).mkdir(parents=True)
         rng = random.Random(f"{seed} {name}")
         actors.append(Actor(name, url, store, folder / f"{number}" / name, deadline, rng, Counter(), [], [], shards))
-    threads = [
-        threading.Thread(target=act, args=(actor, role)) for actor, role in zip(actors, PROCESSES[number], strict=True)
-    ]
+    threads = [threading.Thread(target=act, args=(actor, role)) for actor, role in zip(actors, roles, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -251,7 +167,14 @@ def lost_records(store: ObjectStore, url: str, batches: list[dict[str, Any]], fo
 
 
 def race(
-    kind: str, url: str, s3: S3Settings | None, folder: Path, seconds: float, seed: int, shards: list[int]
+    kind: str,
+    processes: Sequence[Sequence[str]],
+    url: str,
+    s3: S3Settings | None,
+    folder: Path,
+    seconds: float,
+    seed: int,
+    shards: list[int],
 ) -> Counter[str]:
     """One race on a store of its own."""
     folder.mkdir()
@@ -260,16 +183,16 @@ def race(
     deliver(store, first, folder)
     compact(store, SPEC, run_id="races", scratch=folder)
     context = multiprocessing.get_context("spawn")
-    start = context.Barrier(len(PROCESSES))
+    start = context.Barrier(len(processes))
     children = [
-        context.Process(target=process, args=(n, url, s3, folder, seconds, seed, shards, start))
-        for n in range(len(PROCESSES))
+        context.Process(target=process, args=(roles, n, url, s3, folder, seconds, seed, shards, start))
+        for n, roles in enumerate(processes)
     ]
     for child in children:
         child.start()
     for child in children:
         child.join()
-    told = [one for n in range(len(PROCESSES)) for one in json.loads((folder / f"{n}.json").read_text())]
+    told = [one for n in range(len(processes)) for one in json.loads((folder / f"{n}.json").read_text())]
     batches = [first, *(batch for one in told for batch in one["landed"])]
     manifest = settle(store, batches, folder)
     lost = lost_records(store, url, batches, folder)
@@ -279,7 +202,7 @@ def race(
 
     seen: Counter[str] = sum((Counter(one["seen"]) for one in told), Counter())
     errors = {one["name"]: one["errors"] for one in told if one["errors"]}
-    print(f"on {'a folder' if kind == 'folder' else 'S3'}, {seconds:g} s, {len(batches)} batches:")
+    print(f"on {kind}, {seconds:g} s, {len(batches)} batches:")
     for what, count in sorted(seen.items()):
         print(f"  {what:30s} {count:6d}")
     for name, texts in errors.items():
@@ -291,7 +214,7 @@ def race(
     reader_errors = sum(len(texts) for name, texts in errors.items() if name.startswith("reader"))
     return Counter(
         {
-            "writers": sum(not role.startswith("reader") for roles in PROCESSES for role in roles),
+            "writers": sum(not role.startswith("reader") for roles in processes for role in roles),
             "commits": len(take_inventory(store, SPEC.name).commits),
             "lost": len(lost),
             "reader errors": reader_errors,
@@ -304,15 +227,22 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", choices=["folder", "s3"], action="append", help="both unless given")
-    parser.add_argument("--seconds", type=float, default=75, help="how long on each")
+    parser.add_argument("--race", choices=list(RACES), action="append", help="both unless given")
+    parser.add_argument("--seconds", type=float, default=40, help="how long each race on each store")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shards", type=int, nargs="+", default=[1])
     arguments = parser.parse_args()
     total: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="races-") as name:
-        for kind in arguments.store or ["folder", "s3"]:
-            with _store(kind, Path(name)) as (url, s3):
-                total += race(kind, url, s3, Path(name) / kind, arguments.seconds, arguments.seed, arguments.shards)
+        for number, (kind, how) in enumerate(
+            (kind, how) for kind in arguments.store or ["folder", "s3"] for how in arguments.race or RACES
+        ):
+            (folder := Path(name) / str(number)).mkdir()
+            with _store(kind, folder) as (url, s3):
+                where = f"{'a folder' if kind == 'folder' else 'S3'}, {how}"
+                total += race(
+                    where, RACES[how], url, s3, folder / "race", arguments.seconds, arguments.seed, arguments.shards
+                )
     if total["failures"]:
         print(f"{total['failures']} failures of writers")
     print(

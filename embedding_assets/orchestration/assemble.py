@@ -11,7 +11,6 @@ from dagster_aws.s3 import S3Resource
 
 from embedding_assets.alerts.delivery import PER_HOUR
 from embedding_assets.catalog import Catalog
-from embedding_assets.errors import without_secrets
 from embedding_assets.orchestration.alert_jobs import build_alert_jobs
 from embedding_assets.orchestration.alerts.own import Own
 from embedding_assets.orchestration.assets.deltas import build_deltas
@@ -25,7 +24,14 @@ from embedding_assets.orchestration.freshness import build_freshness_job
 from embedding_assets.orchestration.jobs import build_jobs
 from embedding_assets.orchestration.look_jobs import build_look_jobs
 from embedding_assets.orchestration.names import Names
-from embedding_assets.orchestration.resources import AlertsResource, ApiResource, StoreResource
+from embedding_assets.orchestration.resources import (
+    AWS_KEYS,
+    AlertsResource,
+    ApiResource,
+    StoreResource,
+    no_password,
+    shown,
+)
 from embedding_assets.orchestration.schedules import build_schedules
 from embedding_assets.orchestration.sensors import build_sensors
 from embedding_assets.orchestration.sensors.alerts import build_alerts
@@ -103,19 +109,14 @@ def build_definitions(
     )
 
 
-def _shown(base_url: str | None) -> Any:
-    """What Dagster may show of the API's URL: one that holds a password by its variable's name alone."""
-    return dg.EnvVar("OPENAI_BASE_URL") if base_url and without_secrets(base_url) != base_url else base_url
-
-
 def resources_of(settings: Settings) -> dict[str, Any]:
     """The resources of an environment; secrets are left to boto3's and openai's own resolution at run time."""
     return {
         "store": StoreResource(
-            url=settings.store_url,
+            url=no_password("EMBEDDING_ASSETS_STORE", settings.store_url, AWS_KEYS),
             s3=S3Resource(region_name=settings.s3.region_name, endpoint_url=settings.s3.endpoint_url),
             cache=str(settings.cache_folder),
         ),
-        "api": ApiResource(base_url=_shown(settings.api.base_url)),
+        "api": ApiResource(base_url=shown(settings.api.base_url)),
         "alerts": AlertsResource(ui_url=settings.alerts.ui_url, per_hour=settings.alerts.per_hour or PER_HOUR),
     }

@@ -16,7 +16,14 @@ from embedding_assets.alerts.delivery import PER_HOUR
 from embedding_assets.catalog import Catalog, CollectionSpec, load_catalog, parse_catalog
 from embedding_assets.errors import ConfigurationError
 from embedding_assets.orchestration.assemble import build_definitions
-from embedding_assets.orchestration.resources import AlertsResource, ApiResource, StoreResource
+from embedding_assets.orchestration.resources import (
+    AWS_KEYS,
+    AlertsResource,
+    ApiResource,
+    StoreResource,
+    no_password,
+    shown,
+)
 from embedding_assets.orchestration.yaml_schema import yaml_model
 
 _EXAMPLE = """\
@@ -218,16 +225,23 @@ class EmbeddingCollections(dg.Component, dg.Resolvable, dg.Model):
             return load_catalog((place if place.is_dir() else place.parent) / self.collections)
         return parse_catalog({**whole, "collections": self.collections}, str(place))
 
+    @staticmethod
+    def _base_url(url: str | None) -> Any:
+        if url is None or url == os.environ.get("OPENAI_BASE_URL"):
+            return shown(url)
+        return no_password("api.base_url", url, "Leave `base_url` out, and set the variable OPENAI_BASE_URL to it.")
+
     def _resources(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if self.store:
             how = self.store
-            s3 = S3Resource(region_name=how.region_name, endpoint_url=how.endpoint_url, profile_name=how.profile_name)
-            found["store"] = StoreResource(url=how.url, s3=s3)
+            endpoint = how.endpoint_url and no_password("store.endpoint_url", how.endpoint_url, AWS_KEYS)
+            s3 = S3Resource(region_name=how.region_name, endpoint_url=endpoint, profile_name=how.profile_name)
+            found["store"] = StoreResource(url=no_password("store.url", how.url, AWS_KEYS), s3=s3)
         if self.api:
             # By name, so that Dagster shows the variable and not what is in it.
             key = dg.EnvVar(self.api.api_key_variable)
-            found["api"] = ApiResource(base_url=self.api.base_url, api_key=key)
+            found["api"] = ApiResource(base_url=self._base_url(self.api.base_url), api_key=key)
         if self.alerts:
             told = self.alerts
             # A variable that is not set means that there is no channel, as everywhere.

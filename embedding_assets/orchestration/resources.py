@@ -14,9 +14,28 @@ from pydantic import Field
 from embedding_assets.alerts.channels import BadChannel, Channel, channels_of
 from embedding_assets.alerts.delivery import PER_HOUR
 from embedding_assets.batches.client import EmbeddingApi
+from embedding_assets.errors import ConfigurationError, without_secrets
 from embedding_assets.orchestration.heartbeat import begin_to_beat
 from embedding_assets.settings import CHANNELS_VARIABLE, ApiSettings, S3Settings
 from embedding_assets.store.objects import ObjectStore, open_store
+
+AWS_KEYS = "Take it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+
+
+def no_password(place: str, url: str, remedy: str) -> str:
+    """A URL that Dagster may keep and show, as it does with all configuration.
+
+    Raises:
+        ConfigurationError: it holds a password or a key.
+    """
+    if without_secrets(url) != url:
+        raise ConfigurationError(place, "holds a password or a key, which Dagster would keep and show", remedy)
+    return url
+
+
+def shown(base_url: str | None) -> Any:
+    """What Dagster may show of the API's URL: one that holds a password by its variable's name alone."""
+    return dg.EnvVar("OPENAI_BASE_URL") if base_url and without_secrets(base_url) != base_url else base_url
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic in its value only for type checkers
