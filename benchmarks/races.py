@@ -91,7 +91,7 @@ WITHOUT_GRACE = [
     ("builder beside prune", "builder beside prune"),
     ("compactor beside prune", "compactor beside prune"),
     ("compactor beside prune", "pruner without grace"),
-    ("pruner without grace", "pruner of the cache", "watcher"),
+    ("pruner of the cache", "watcher"),
     ("reader", "reader that stays"),
     ("reader that stays", "reader that stays"),
 ]
