@@ -94,7 +94,8 @@ def waiting_for(contents: Contents, channel: Channel, channels: Sequence[Channel
     found = []
     for message in sorted(contents.messages.values(), key=lambda one: (one.made_at, one.id)):
         orphaned = any(gone not in there and message.id not in contents.accepted_by(gone) for gone in message.channels)
-        if message.id not in accepted and (channel.id in message.channels or orphaned):
+        meant = channel.id in message.channels or orphaned or message.unreadable
+        if message.id not in accepted and meant:
             found.append(message.id)
     return found
 
@@ -122,7 +123,7 @@ class _Postman:
         while True:
             turn = take_turn(self._log, self._waiting, self._clock(), self._per_hour)
             if turn.abandoned is not None:
-                if self._give_up(turn.abandoned):
+                if self._give_up():
                     continue
                 return Delivered(self._channel, sent, len(self._waiting), _OTHERS)
             if not turn.send:
@@ -143,7 +144,7 @@ class _Postman:
             return None
         reason = self._channel.send(self._letter(turn, [self._messages[one] for one in ids]))
         at = self._clock()
-        if not self._outbox.end(self._channel.id, turn.number, accepted=not reason, at=at, reason=reason):
+        if not self._outbox.end(self._channel.id, claim, accepted=not reason, at=at, reason=reason):
             return None  # it took so long that somebody took this process for dead
         self._log.append(replace(claim, ended_at=at, accepted=not reason, reason=reason))
         if reason:
@@ -157,11 +158,11 @@ class _Postman:
         short = letter(messages, self._ui_url, "text")
         return replace(short, body=short.body[:_PLAIN_CHARS])
 
-    def _give_up(self, number: int) -> bool:
+    def _give_up(self) -> bool:
         """End a delivery whose sender died, so that its messages wait again; False where it has ended after all."""
         last = self._log[-1]
         reason = "its sender died"
-        if not self._outbox.end(self._channel.id, number, accepted=False, at=last.claimed_at, reason=reason):
+        if not self._outbox.end(self._channel.id, last, accepted=False, at=last.claimed_at, reason=reason):
             return False
         self._log[-1] = replace(last, ended_at=last.claimed_at, accepted=False, reason=reason)
         return True

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-import orjson
-
-from embedding_assets.errors import CorruptedError
+from dataclasses import dataclass
+from typing import Literal
 
 Kind = Literal["check", "step", "job", "sensor", "schedule", "channel"]
 Severity = Literal["WARN", "ERROR", "STOPPED"]
@@ -68,6 +64,7 @@ class Message:
         changes: in the order in which they happened.
         channels: ids of the channels that it is for.
         page: path of the run's page in the UI.
+        unreadable: it is damaged, and stands for what it said: every channel is told that it cannot be read.
     """
 
     id: str
@@ -76,18 +73,4 @@ class Message:
     changes: tuple[Change, ...]
     channels: tuple[str, ...]
     page: str = ""
-
-    def to_bytes(self) -> bytes:
-        """As JSON."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, source: str) -> Message:
-        """Read JSON, or raise CorruptedError that names the `source`."""
-        try:
-            raw: dict[str, Any] = orjson.loads(data)
-            changes = tuple(Change(**change) for change in raw.pop("changes"))
-            return cls(**{**raw, "changes": changes, "channels": tuple(raw["channels"])})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = f"is no message ({type(error).__name__})"
-            raise CorruptedError(source, reason, "Delete it; what still fails is told again.") from None
+    unreadable: bool = False

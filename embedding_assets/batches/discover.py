@@ -27,7 +27,7 @@ from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import documents_table
-from embedding_assets.batches.files import decode, encode, in_parallel
+from embedding_assets.batches.files import decode, encode, in_parallel, read
 from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_shares
 from embedding_assets.batches.identity import STORE_KEY, creator_of, known_identity
 from embedding_assets.batches.patterns import compile_pattern
@@ -41,7 +41,7 @@ from embedding_assets.batches.requests import (
 )
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog, CollectionSpec
-from embedding_assets.errors import ApiUnavailableError
+from embedding_assets.errors import ApiUnavailableError, CorruptedError, ObjectMissingError
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
@@ -238,8 +238,10 @@ class _Finder:
         for batch in unfinished:
             collection, day = batch.metadata.get(COLLECTION_KEY, ""), batch.metadata.get(DAY_KEY, "")
             key = f"{layout.requests(collection, day, batch.metadata[REQUEST_KEY])}/{layout.BATCH}"
-            if collection in self._catalog.collections and self._store.exists(key):
-                kept = orjson.loads(self._store.get(key)).get("batch_id")
+            with suppress(CorruptedError, ObjectMissingError):  # as long as nobody knows which one counts, none goes
+                if collection not in self._catalog.collections:
+                    continue
+                kept = read(self._store, SentBatch, key).batch_id
                 if kept != batch.id and batch.status != "cancelling":
                     self._api.cancel(batch.id)
                     cancelled.append(batch.id)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter, ValidationError
 
 from embedding_assets.errors import CorruptedError, ObjectMissingError, StoreUnavailableError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.store.sealed import seal, unseal
+from embedding_assets.store.sealed import FORMAT, decode, encode
 
-FORMAT = 2  # of requests, batches and landings; 1 was not sealed
+__all__ = ["FORMAT", "decode", "encode"]  # of the ground, where this room looks for them
 _ROWS = 5_000
 WORKERS = 16  # requests to the store or the API at once: what they cost is waiting
 
@@ -122,39 +120,6 @@ def write_parquet(table: pa.Table, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd", row_group_size=_ROWS)
     return path
-
-
-def encode(value: Any, key: str) -> bytes:
-    """A frozen dataclass as the sealed JSON object that is stored under a key."""
-    return seal(_kind_of(type(value)), key, {**asdict(value), "format": FORMAT})
-
-
-_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
-
-
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    return _ADAPTERS[kind]
-
-
-def decode(kind: type[T], key: str, data: bytes) -> T:
-    """The inverse of `encode`; what earlier versions wrote without a seal is read, too.
-
-    Raises:
-        CorruptedError: it is not as it was written, or is another object.
-        ConfigurationError: a newer version of this package wrote it.
-    """
-    raw = unseal(_kind_of(kind), key, data, newest=FORMAT, sealed_since=FORMAT)
-    try:
-        value: T = _adapter(kind).validate_python(raw)
-    except ValidationError as error:
-        raise CorruptedError(key, f"is no {_kind_of(kind)}", "Run `embedding-assets repair`.") from error
-    return value
-
-
-def _kind_of(kind: type[Any]) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
 
 
 def read(store: ObjectStore, kind: type[T], key: str) -> T:

@@ -41,13 +41,16 @@ def register(app: typer.Typer) -> None:
         rows = [row for scope, contents in sets.items() for row in messages(scope, contents, channels)]
         rows = sorted(rows, key=lambda row: str(row["at"]))[-last:]
         wrong = [row for scope, contents in sets.items() for row in failures(scope, contents)]
+        damaged = [{"key": key} for contents in sets.values() for key in contents.damaged]
         if as_json:
-            told = {"failing": wrong} if failing_only else {"failing": wrong, "messages": rows}
+            told = {"failing": wrong} if failing_only else {"failing": wrong, "messages": rows, "damaged": damaged}
             typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
             return
         console = Terminal()
         if not failing_only:
             _print(console, "messages", rows, ["at", "title", "waits for"])
+            if damaged:
+                _print(console, "objects of alerts that cannot be read", damaged, ["key"])
         _print(console, "failing just now", wrong, ["since", "what", "severity", "found"])
 
     @group.command("test", epilog=EXIT_CODES)

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from embedding_assets.insight.projection import Matrix
 from embedding_assets.records import DELTA_KEY, RESERVED_PREFIX, RecordBatch
 
-FORMAT = 1
+FORMAT = 2  # 1 was not sealed
 BINS = 40  # of the histograms of cosine distances, from 0 to 2
 _PAIRS = 5_000
 _SAME = 1e-5  # nearer than rounding tells apart: the same vector
@@ -127,17 +126,16 @@ class Statistics:
         """So many of the sampled records as a part of 1."""
         return records / self.sampled if self.sampled else 0.0
 
-    def to_bytes(self) -> bytes:
+    def content(self) -> dict[str, Any]:
         """As it is stored."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_APPEND_NEWLINE)
+        return asdict(self)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Statistics:
-        """The inverse of `to_bytes`; ValueError for anything else."""
+    def of_content(cls, raw: Mapping[str, Any]) -> Statistics:
+        """The inverse of `content`, or of what earlier formats had for it; ValueError for anything else."""
         try:
-            raw: dict[str, Any] = orjson.loads(data)
-            if raw["format"] != FORMAT:
-                raise ValueError(f"its format is {raw['format']!r}; this version reads {FORMAT}")
+            if raw["format"] not in range(1, FORMAT + 1):
+                raise ValueError(f"its format is {raw['format']!r}; this version reads 1 to {FORMAT}")
             found = {field.name: raw[field.name] for field in fields(cls)}
             for name in ("norms", "text_chars", "centroid", "pairs", "nearest"):
                 found[name] = tuple(found[name])

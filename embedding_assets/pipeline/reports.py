@@ -26,6 +26,7 @@ from embedding_assets.insight.colouring import choose_colouring
 from embedding_assets.insight.page import render_page
 from embedding_assets.insight.projection import nearest, principal_axes, project
 from embedding_assets.insight.statistics import Searched, Statistics, cut, measure
+from embedding_assets.pipeline.statistics import read_statistics, write_statistics
 from embedding_assets.records import RecordBatch
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
@@ -39,7 +40,7 @@ from embedding_assets.vectorstore.transfer import at_once
 SAMPLE = 2000  # records; what is said of parts of a collection is right to one or two hundredths
 NEWCOMERS = 500
 PICTURES = ("map", "growth", "health")
-PAGE, STATISTICS = "index.html", "statistics.json"
+PAGE = "index.html"
 _COMMITS = 100  # the newest ones, in the picture of growth
 _AXES, _NEIGHBOURS = 50, 10
 
@@ -130,14 +131,6 @@ def read_report(store: ObjectStore, collection: str, version: str) -> Report | N
     return Report(statistics, pictures, folder)
 
 
-def read_statistics(store: ObjectStore, collection: str, version: str) -> Statistics | None:
-    """The numbers of a version; None where there are none, or none that can be understood."""
-    try:
-        return Statistics.from_bytes(store.get(f"{layout.report(collection, version)}/{STATISTICS}"))
-    except (ObjectMissingError, ValueError):
-        return None
-
-
 def make_report(
     store: ObjectStore,
     spec: CollectionSpec,
@@ -190,7 +183,7 @@ def make_report(
     report = Report(statistics, pictures, layout.report(spec.name, manifest.id))
     for name, data in (*((f"{name}.png", data) for name, data in pictures.items()), (PAGE, page)):
         _put(store, f"{report.folder}/{name}", data)
-    _put(store, f"{report.folder}/{STATISTICS}", statistics.to_bytes())
+    write_statistics(store, statistics)
     return report
 
 

@@ -20,6 +20,7 @@ from embedding_assets.pipeline.gone_landings import gone_landings
 from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.pipeline.landings import damaged_landings, landed_days, name_of
 from embedding_assets.pipeline.log_walk import walk_log
+from embedding_assets.pipeline.statistics import damaged_reports
 from embedding_assets.pipeline.unstorable import deltas_without_some
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -150,6 +151,10 @@ def check_collection(
             for row in books.batches
             if row.aside or row.late
         ]
+    rows += [
+        {"kind": "report", "name": version, "state": f"damaged: {reason}; the next run makes it again"}
+        for version, reason in damaged_reports(store, spec.name).items()
+    ]
     for day in landed_days(store, spec.name):
         rows += [
             {"kind": "damaged landing", "name": name_of(one), "day": day, "verdict": "corrupted", "reason": one.reason}

@@ -146,9 +146,9 @@ def pointer(collection: str) -> str:
     return f"{collection}/snapshot/latest-pointer.txt"
 
 
-def report(collection: str, version: str) -> str:
-    """Folder of a snapshot's report."""
-    return f"{collection}/snapshot/report/{version}"
+def report(collection: str, version: str | None = None) -> str:
+    """Folder of the reports, or of a snapshot's."""
+    return "/".join(p for p in (collection, "snapshot/report", version) if p)
 
 
 def identity_copies(store_id: str | None = None) -> str:

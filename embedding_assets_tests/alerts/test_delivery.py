@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
+import orjson
 import pytest
 
 from embedding_assets.alerts import delivery, pace
@@ -31,6 +33,14 @@ def store() -> ObjectStore:
 def channel_of(hook: Webhook, path: str = "hooks") -> Channel:
     (channel,) = require_channels(hook.url.replace("hooks", path), {})
     return channel
+
+
+def _fresh(store: ObjectStore) -> ObjectStore:
+    """The same objects for a process that remembers none of them."""
+    copied = open_store("memory://")
+    for item in store.walk(""):
+        copied.put_new(item.key, store.get(item.key))
+    return copied
 
 
 def filled(store: ObjectStore, count: int, *channels: Channel) -> Outbox:
@@ -84,15 +94,80 @@ def test_a_new_channel_is_not_told_of_the_past_but_one_whose_url_was_corrected_g
     assert len(hook.ids) == 4
 
 
-def test_a_damaged_record_stops_nobody(hook: Webhook, store: ObjectStore) -> None:
+def test_a_damaged_record_stops_nobody_and_is_told(hook: Webhook, store: ObjectStore) -> None:
     channel = channel_of(hook)
     outbox = filled(store, 1, channel)
-    store.put_new(layout.alerts("here", "outbox", "20270101T000000-x.json"), b"\xff not json")
+    damaged = layout.alerts("here", "outbox", "20270101T000000-x.json")
+    store.put_new(damaged, b"\xff not json")
     store.put_new(layout.alerts("here", "channels", channel.id, "00000000.claim.json"), b"[]")
     store.put_new(layout.alerts("here", "something", "else"), b"")
+    for later in (0, 60):
+        deliver(outbox, [channel], clock=lambda later=later: NOW + later)  # type: ignore[misc]
+    assert len(hook.ids) == 2
+    assert sum("could not be read" in title for title in hook.titles) == 1
+    assert damaged in outbox.read().damaged
+    assert forget(outbox, [channel], NOW + KEPT_SECONDS + 10) == 1
+
+
+def _flipped(data: bytes, other: bytes) -> bytes:
+    return data[:9] + bytes([data[9] ^ 1]) + data[10:]
+
+
+def _another(data: bytes, other: bytes) -> bytes:
+    return other
+
+
+def _emptied(data: bytes, other: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [_flipped, _another, _emptied])
+@pytest.mark.parametrize("part", ["claim", "end"])
+def test_a_damaged_delivery_loses_nothing_and_doubles_nothing(
+    hook: Webhook, store: ObjectStore, part: str, damage: Callable[[bytes, bytes], bytes]
+) -> None:
+    channel = channel_of(hook)
+    outbox = filled(store, 3, channel)
     deliver(outbox, [channel], clock=lambda: NOW)
-    assert len(hook.ids) == 1
-    assert any("could not be read" in one.about for one in outbox.read().messages.values())
+    first, second = (layout.alerts("here", "channels", channel.id, f"0000000{n}.{part}.json") for n in (0, 1))
+    store.replace(first, damage(store.get(first), store.get(second)))
+    outbox.put(message(3, channels=(channel.id,)))
+    anew = Outbox(_fresh(store), "here")
+    for later in (60, 600):
+        deliver(anew, [channel], clock=lambda later=later: NOW + later)  # type: ignore[misc]
+    told = sorted(hook.ids)
+    # Of an end of which nothing is left nobody knows whether it was accepted: then it is told again.
+    again = 1 if part == "end" and damage is not _flipped else 0
+    assert set(told) == {message(n).id for n in range(4)}
+    assert len(told) == 4 + again
+    assert first in anew.read().damaged
+
+
+def test_a_damaged_message_is_told_as_such_and_makes_room_for_the_same_cause(hook: Webhook, store: ObjectStore) -> None:
+    channel = channel_of(hook)
+    outbox = filled(store, 1, channel)
+    key = layout.alerts("here", "outbox", f"{message(0).id}.json")
+    store.replace(key, _flipped(store.get(key), b""))
+    assert [one.unreadable for one in outbox.read().messages.values()] == [True]
+    assert outbox.put(message(0, channels=(channel.id,)))
+    deliver(outbox, [channel], clock=lambda: NOW)
+    deliver(outbox, [channel], clock=lambda: NOW + 60)
+    assert hook.ids == [message(0).id]
+
+
+def test_alerts_of_earlier_versions_are_read(hook: Webhook, store: ObjectStore) -> None:
+    channel = channel_of(hook)
+    for number in range(2):
+        old = {**asdict(message(number, channels=(channel.id,)))}
+        del old["unreadable"]
+        store.put_new(layout.alerts("here", "outbox", f"{message(number).id}.json"), orjson.dumps(old))
+    claim = {"messages": [message(0).id], "claimed_at": NOW - 10, "by": layout.new_id()}
+    end = {"ended_at": NOW - 9, "accepted": True, "reason": ""}
+    for part, body in (("claim", claim), ("end", end)):
+        key = layout.alerts("here", "channels", channel.id, f"00000000.{part}.json")
+        store.put_new(key, orjson.dumps(body))
+    deliver(Outbox(store, "here"), [channel], clock=lambda: NOW)
+    assert hook.ids == [message(1).id]
 
 
 def test_what_is_long_settled_is_forgotten_and_what_still_fails_or_waits_is_not(

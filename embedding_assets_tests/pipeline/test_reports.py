@@ -12,10 +12,11 @@ from embedding_assets.chroma.reports import Examination
 from embedding_assets.errors import StoreUnavailableError
 from embedding_assets.pipeline import reports
 from embedding_assets.pipeline.operations import prune
-from embedding_assets.pipeline.reports import PICTURES, current_report, current_statistics, read_report, read_statistics
+from embedding_assets.pipeline.reports import PICTURES, current_report, current_statistics, read_report
+from embedding_assets.pipeline.statistics import damaged_reports, key_of, read_statistics
 from embedding_assets.pipeline.upkeep import check_collection
-from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.sealed import seal
 from embedding_assets.vectorstore.commit import history
 from embedding_assets.vectorstore.inventory import take_inventory
 from embedding_assets_tests.cells import Cell, contents, receipt_lines
@@ -68,7 +69,7 @@ def test_what_the_proof_of_the_snapshot_found_is_in_its_report_and_only_in_its_o
     stale = current_report(cell.store, cell.spec, cell.folder, examined=(older, found))
     assert stale is not None
     assert stale.statistics.searched is None
-    cell.store.delete([f"{stale.folder}/{reports.STATISTICS}"])
+    cell.store.delete([key_of(cell.spec.name, stale.statistics.version)])
     made = current_report(cell.store, cell.spec, cell.folder, examined=(newest, found))
     assert made is not None
     assert made.statistics.searched is not None
@@ -125,17 +126,21 @@ def test_growth_goes_back_through_the_log(delivered: Cell) -> None:
     assert [point.count for point in reports.growth_points(cell.store, cell.spec.name, commits[1])] == [20, 23]
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff{garbage", b'{"format": 99}'])
+@pytest.mark.parametrize("data", [b"", b"\xff{garbage", b'{"format": 1}', b"newer"])
 def test_numbers_that_cannot_be_understood_are_made_again(delivered: Cell, data: bytes) -> None:
     cell = delivered
     made = current_report(cell.store, cell.spec, cell.folder)
     assert made is not None
-    key = f"{made.folder}/{reports.STATISTICS}"
-    cell.store.replace(key, data)
+    key = key_of(cell.spec.name, made.statistics.version)
+    newer = data == b"newer"
+    cell.store.replace(key, seal("statistics", key, {"format": 99}) if newer else data)
     assert read_statistics(cell.store, cell.spec.name, made.statistics.version) is None
     again = current_report(cell.store, cell.spec, cell.folder)
     assert again is not None
     assert again.statistics == made.statistics
+    # What a newer version wrote stays as it is.
+    assert read_statistics(cell.store, cell.spec.name, made.statistics.version) == (None if newer else made.statistics)
+    assert damaged_reports(cell.store, cell.spec.name) == {}
 
 
 def test_reports_belong_to_their_versions_are_no_strays_and_are_pruned_with_them(delivered: Cell) -> None:
@@ -182,4 +187,4 @@ def test_trouble_of_the_store_is_told_as_such_and_leaves_no_half_report(
     assert read_report(cell.store, cell.spec.name, version) is None
     made = current_report(cell.store, cell.spec, cell.folder)
     assert made is not None
-    assert cell.store.exists(f"{layout.report(cell.spec.name, version)}/{reports.STATISTICS}")
+    assert cell.store.exists(key_of(cell.spec.name, version))

@@ -46,6 +46,17 @@ def test_a_neighbours_object_is_not_taken_for_this_one() -> None:
         read(seal("request", KEY, CONTENT))
 
 
+def test_an_object_of_another_kind_is_damage_however_new_its_format_is() -> None:
+    newer = {**CONTENT, "format": 3}
+    for other in (
+        seal("request", KEY, newer),
+        seal("batch", f"{KEY}.old", newer),
+        dump({**newer, "checksum": "0" * 64}),
+    ):
+        with pytest.raises(CorruptedError):
+            read(other)
+
+
 def test_a_newer_format_is_not_damage() -> None:
     with pytest.raises(ConfigurationError, match="has the format 3"):
         read(seal("batch", KEY, {**CONTENT, "format": 3}))

@@ -12,7 +12,8 @@ from embedding_assets.orchestration.names import Names
 from embedding_assets.orchestration.partitions import collection_partitions, partition_of
 from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.pipeline.quality import CHECKS, FRESH, Judgement, judge_freshness, judge_vectors
-from embedding_assets.pipeline.reports import current_statistics, read_statistics
+from embedding_assets.pipeline.reports import current_statistics
+from embedding_assets.pipeline.statistics import read_statistics
 from embedding_assets.scratch import ScratchFolder
 
 

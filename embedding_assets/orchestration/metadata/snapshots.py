@@ -15,7 +15,8 @@ from embedding_assets.orchestration.metadata.cells import quarantined
 from embedding_assets.orchestration.metadata.values import Metadata, Stopwatch, place, preview_table
 from embedding_assets.orchestration.resources import StoreResource
 from embedding_assets.orchestration.tables import table
-from embedding_assets.pipeline.reports import Report, current_report, read_statistics
+from embedding_assets.pipeline.reports import Report, current_report
+from embedding_assets.pipeline.statistics import read_statistics
 from embedding_assets.vectorstore.compact import Compaction
 from embedding_assets.vectorstore.manifest import Manifest
 
