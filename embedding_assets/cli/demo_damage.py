@@ -38,7 +38,6 @@ def run_damage(console: Terminal, documents: Path) -> None:
     spec = catalog.get(_COLLECTION)
     store, api = open_store(settings.store_url, settings.s3), EmbeddingApi(settings.api)
     dagster = DemoDagster(catalog, resources_of(settings), console)
-    day = str(layout.now().date())
 
     console.rule("1. A delta and the current snapshot are damaged")
     delta, snapshot = _newest(store, spec)
@@ -57,9 +56,15 @@ def run_damage(console: Terminal, documents: Path) -> None:
 
     console.rule("4. A new document arrives, and the pipeline runs as always")
     _write_document(documents)
-    for asset in (["embedding_requests"], ["batch_results", "deltas"]):
+    today = str(layout.now().date())
+    dagster.run(CELL_JOB, cell_key(spec.name, today), ["embedding_requests"], ["submitted_records"])
+    # The damaged delta heals in its own cell, which is another day's where the demo ran before midnight.
+    for day in sorted({today, str(delta.day)}):
         dagster.run(
-            CELL_JOB, cell_key(spec.name, day), asset, ["submitted_records", "quarantined_deltas", "built_deltas"]
+            CELL_JOB,
+            cell_key(spec.name, day),
+            ["batch_results", "deltas"],
+            ["submitted_records", "quarantined_deltas", "built_deltas"],
         )
     land_all(api, store, catalog, dagster, console)
     dagster.run(COMPACTION_JOB, spec.name, ["snapshots"], ["records", "merged_deltas", "quarantined"])
@@ -69,7 +74,9 @@ def run_damage(console: Terminal, documents: Path) -> None:
     with ScratchFolder("demo") as scratch:
         proof = prove_snapshot(store, spec, scratch)
     if proof.problems or proof.lost or proof.waiting:
-        raise CorruptedError(f"collection {spec.name}", f"is not healed: {proof}", "Please report this.")
+        problems = [*proof.problems, *([f"{len(proof.lost)} ids are lost"] if proof.lost else [])]
+        problems += [f"{proof.waiting} of {proof.accepted} ids wait for a compaction"] if proof.waiting else []
+        raise CorruptedError(f"collection {spec.name}", f"is not healed: {'; '.join(problems)}", "Please report this.")
     console.print(status_table([collection_status(store, spec)]))
     console.print(
         f"[bold green]Healed[/]: all {proof.accepted} accepted ids are in the snapshot, each as its batch returned it."

@@ -56,7 +56,7 @@ class DemoDagster:
         found: dict[str, Any] = {}
         for event in result.get_asset_materialization_events():
             found |= {key: value.value for key, value in event.materialization.metadata.items()}
-        said = ", ".join(f"{found[key]:,} {key.replace('_', ' ')}" for key in shown if found.get(key))
+        said = ", ".join(_said(found[key], key) for key in shown if found.get(key))
         title = f"{partition} {' > '.join(assets)}"
         self._console.print(f"[bold]{title}[/]  [dim]{time.monotonic() - began:.1f} s[/]")
         self._console.print(f"    {said or 'nothing to do'}")
@@ -147,6 +147,14 @@ def land_all(api: EmbeddingApi, store: ObjectStore, catalog: Catalog, dagster: D
         if work.in_flight and not cells:
             with console.status(f"  {work.in_flight} batches are under way at the sandbox"):
                 time.sleep(1)
+
+
+def _said(count: int, key: str) -> str:
+    """A number of the metadata in words: `1 built delta`."""
+    words = key.replace("_", " ")
+    if count == 1:
+        words = words.removesuffix("es") if words.endswith("ches") else words.removesuffix("s")
+    return f"{count:,} {words}"
 
 
 def _objects(store: ObjectStore) -> list[tuple[str, int, str]]:
