@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_assets.batches.asked_log import Request
-from embedding_assets.batches.documents import content_digest, documents_table, read_documents
+from embedding_assets.batches.documents import Documents, content_digest, documents_table, read_documents
 from embedding_assets.batches.files import StoredFile, encode
 from embedding_assets.batches.identity import known_identity
 from embedding_assets.batches.landing import LOST, Landing, all_landings, fetch_landing
 from embedding_assets.batches.mending import damaged_documents, damaged_ids
+from embedding_assets.batches.refused_documents import REFUSED, read_refused, record_refused
 from embedding_assets.batches.requests import (
     NO_REQUEST,
     Asked,
@@ -51,6 +52,7 @@ _FILE = re.compile(r"(ids|documents)-([0-9a-f]{16})\.parquet")
 _MADE = re.compile(rb'"made": "(\d{8}T\d{12}-[0-9a-f]{8})"')
 _NOTES = re.compile(r"input-[0-9a-f]{16}\.json")
 _ATTEMPTS = 50
+_LISTS = 100  # of refused documents, that are looked through for one that is whole
 _FAR_SECONDS = 7 * 86_400
 
 
@@ -98,10 +100,9 @@ def mend_cell(
         key = f"{layout.requests(spec.name, day, request_id)}/{layout.REQUEST}"
         if not store.exists(key):
             hurt[request_id] = [Damaged(request_id, key, "is gone from the store")]
-    if not hurt and not entries:
-        return done
     with ScratchFolder("mend") as scratch:
         mender = _Mender(store, spec, day, run_id, s3, scratch)
+        done += mender.mend_refused(moved=any(one.request_id == REFUSED for one in done))
         for request_id, some in sorted(hurt.items()):
             found = known.get(request_id)
             if mender.mend(request_id, found and with_landing(found, landings), of_request.get(request_id, []), some):
@@ -164,6 +165,24 @@ class _Mender:
             return True
         return False
 
+    def mend_refused(self, moved: bool) -> list[Damaged]:
+        """Move damaged lists of documents that could not be asked aside; the source says which those are.
+
+        Args:
+            moved: whether something in the place of such a list was moved aside already.
+        """
+        done: list[Damaged] = []
+        for _ in range(_LISTS):
+            try:
+                read_refused(self.store, self.spec.name, self.day)
+                break
+            except CorruptedError as error:
+                done.append(Damaged(REFUSED, error.subject, error.reason))
+                self._move_aside(done[-1])
+        if (done or moved) and self._source is not None:
+            record_refused(self.store, self.spec.name, self.day, self._source.refused)
+        return done
+
     def _batch_of(self, request_id: str, landings: list[Landing]) -> SentBatch | None:
         """The batch that a landing names."""
         if not landings:
@@ -223,14 +242,21 @@ class _Mender:
         return list(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
 
     @cached_property
+    def _source(self) -> Documents | None:
+        """What the source says today; None where there is none, or none that can be read."""
+        if self.spec.documents is None:
+            return None
+        try:
+            return read_documents(self.spec.documents, self.day, self.s3)
+        except (DocumentError, StoreError):
+            return None
+
+    @cached_property
     def _of_source(self) -> dict[bytes, tuple[str, str, str]]:
         """The documents as their source says them today, by digest."""
-        if self.spec.documents is None:
+        if self._source is None:
             return {}
-        try:
-            table = read_documents(self.spec.documents, self.day, self.s3).table
-        except (DocumentError, StoreError):
-            return {}
+        table = self._source.table
         rows = zip(*(table.column(name).to_pylist() for name in ("id", "document", "metadata")), strict=True)
         return {content_digest(*row): row for row in rows}
 

@@ -185,6 +185,21 @@ def test_what_was_edited_and_sealed_again_is_held_against_the_rest_of_its_reques
     assert not [row for row in after.rows if row.get("verdict") == "corrupted"]
 
 
+def test_a_damaged_list_of_refused_documents_is_moved_aside_and_made_again(stage: Cell, tmp_path: Path) -> None:
+    cell = stage.copy(tmp_path)
+    cell.write({**receipt_lines(RECORDS), "no-text": ""})
+    cell.submit()
+    rejected = cell.books().rejections
+    assert len(rejected) == 1
+    [key] = [item.key for item in cell.store.walk(f"{layout.requests(cell.spec.name, cell.day)}/refused")]
+    for damage in ("flipped", "emptied", "folder"):
+        DAMAGES[damage](cell, key, "")
+        assert cell.books().damaged
+        repair(cell.store, cell.spec, level="quick", run_id="test", scratch=tmp_path).execute()
+        assert (cell.books().damaged, cell.books().rejections) == ((), rejected)
+        [key] = [item.key for item in cell.store.walk(f"{layout.requests(cell.spec.name, cell.day)}/refused")]
+
+
 @pytest.mark.parametrize("deleted", [1, REQUESTS])
 def test_deleted_requests_are_neither_asked_nor_paid_again(stage: Cell, deleted: int, tmp_path: Path) -> None:
     cell = stage.copy(tmp_path)
