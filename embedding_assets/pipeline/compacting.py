@@ -102,8 +102,12 @@ def rebuild_snapshot(
         if one.sources
     ]
     rows += [{"action": "merge", "name": ref.id, "day": ref.day} for ref in plan.missing]
-    lost = [str(one) for one in gone if one.lost or not one.sources]
-    warning = f"{'; '.join(lost)}. It is not rebuilt without --force, by which this is left out" if lost else ""
+    lost = [one for one in gone if one.lost or not one.sources]
+    rows += [{"action": "leave out", "name": one.delta.id, "day": one.day, "reason": str(one)} for one in lost]
+    warning = ""
+    if lost:
+        said = "; ".join(str(one) for one in lost)
+        warning = f"{said}. It is not rebuilt without --force, by which this is left out"
 
     def execute() -> Findings:
         made = again()

@@ -12,6 +12,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import ids_of_database
 from embedding_assets.errors import CorruptedError, UnreadableError
 from embedding_assets.pipeline.cells import landings_without_delta
+from embedding_assets.pipeline.gone import find_gone
 from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.pipeline.log_walk import walk_log
 from embedding_assets.records import shard_of
@@ -103,6 +104,7 @@ class SnapshotProof:
         found, sampled: records that were searched for by their own vector, and found.
         recall: which part of the ten nearest the searches gave; None where nothing was searched for.
         remark: what is to be told of it although it is whole.
+        gone: the deltas that are gone though it was made of them, and what each can be made again of, in words.
     """
 
     manifest: Manifest | None
@@ -117,6 +119,7 @@ class SnapshotProof:
     sampled: int = 0
     recall: float | None = None
     remark: str = ""
+    gone: tuple[str, ...] = ()
 
     @property
     def conserved(self) -> bool:
@@ -170,6 +173,7 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
         sampled=examined.sampled,
         recall=examined.recall,
         remark=verified.verdict.remark,
+        gone=tuple(str(one) for one in find_gone(store, spec, scratch)),
     )
 
 

@@ -109,6 +109,9 @@ def claimed(store: ObjectStore, collection: str, end: LogEnd) -> Claims:
     for version in lost_versions(store, collection, end) if end.lost else []:
         if claims := found(Commit(layout.generation_of(version) or 0, version)):
             return claims
+    # Nearly always the head's manifest says it all, and the rest of the log is not listed.
+    if end.head is not None and not end.lost and (claims := found(end.head)):
+        return claims
     for commit in history(store, collection) if end.commit is not None else ():
         if claims := found(commit):
             return claims

@@ -25,8 +25,7 @@ COMMANDS: dict[str, Callable[[Office], Words]] = {
     "snapshots delete": lambda office: ("snapshots", "delete"),
     "snapshots delete --timestamped": lambda office: ("snapshots", "delete", "--timestamped"),
     "snapshots rollback": lambda office: ("snapshots", "rollback", office.versions()[1]),
-    # One of its deltas is damaged: without it the new version holds less until its batches are delivered again.
-    "snapshots rebuild": lambda office: ("snapshots", "rebuild", "--force"),
+    "snapshots rebuild": lambda office: ("snapshots", "rebuild"),
     "deltas delete": lambda office: ("deltas", "delete", office.deltas()[0].id),
     "deltas clean": lambda office: ("deltas", "clean", "--level", "quick"),
     "quarantine restore": lambda office: ("quarantine", "restore", *in_quarantine(office)[0].split(), "--force"),
@@ -97,6 +96,26 @@ def test_deleted_snapshots_leave_all_deltas_and_are_rebuilt_from_them(run: Termi
     assert (done.base, len(done.deltas), done.manifest.generation) == (None, 2, generation + 2)
     assert contents_of(office, "delta") == deltas
     assert_sound(office)
+
+
+def test_a_deleted_delta_is_named_and_a_rebuild_loses_nothing(run: Terminal) -> None:
+    office = run.office
+    lost, _ = office.deltas()
+    gone = [lost.folder, *(layout.results(office.name, office.lines.day, one.batch_id) for one in lost.batches)]
+    office.store.delete([item.key for folder in gone for item in office.store.walk(folder)])
+    checked = run("check", "--json")
+    assert checked.code == 4
+    assert [row["name"] for row in checked.rows if row.get("kind") == "gone delta"] == [lost.id]
+    words = ("snapshots", "rebuild", "--collection", office.name)
+    planned = run(*words, "--dry-run")
+    assert (planned.code, lost.id in planned.out, "20 records in the current snapshot" in planned.out) == (
+        0,
+        True,
+        True,
+    )
+    assert run(*words, "--yes").code == 0
+    assert office.lines.proof().manifest.count == 25
+    assert len(office.deltas()) == 2
 
 
 def contents_of(office: Office, part: str) -> list[tuple[str, int, str]]:

@@ -40,8 +40,13 @@ def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDef
             )
             said += f"; it was {proof.remark}" if proof.remark else ""
             said += f"; {in_words(proof.set_aside)}" if proof.set_aside else ""
+        whole = not proof.problems and proof.conserved
+        if proof.gone:
+            said += f"; {'; '.join(proof.gone[:3])}. `embedding-assets repair` makes it again"
         return dg.AssetCheckResult(
-            passed=not proof.problems and proof.conserved,
+            passed=whole and not proof.gone,
+            # No data is damaged where a delta is gone: the rest of the run goes on, and a person is told.
+            severity=dg.AssetCheckSeverity.WARN if whole else dg.AssetCheckSeverity.ERROR,
             description=said,
             metadata={
                 "version": proof.manifest.id if proof.manifest else "none",
@@ -55,6 +60,7 @@ def build_snapshot_is_whole(catalog: Catalog, names: Names) -> dg.AssetChecksDef
                 "damaged_landings": list(proof.damaged_landings[:_NAMED]),
                 "self_search": f"{proof.found} of {proof.sampled} sampled records find themselves",
                 **({} if proof.recall is None else {"recall": proof.recall}),
+                "gone_deltas": list(proof.gone[:_NAMED]),
                 "problems": list(proof.problems),
             },
         )
