@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sqlite3
 import sys
 import tempfile
@@ -35,6 +38,9 @@ app = typer.Typer(
 def main() -> NoReturn:
     """Run the command line."""
     _register()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # closed, it is None
+            stream.reconfigure(errors="backslashreplace")  # where the locale has no such character
     odd = next((word for word in sys.argv[1:] if _is_odd(word)), None)
     if odd is not None:
         _fail(ConfigurationError(f"argument {odd!a}", "is not UTF-8", "Type it again."), code=2)
@@ -43,6 +49,11 @@ def main() -> NoReturn:
     except EmbeddingAssetsError as error:
         _fail(error)
     except (OSError, sqlite3.Error) as error:  # of this machine: the store's and the API's have errors of their own
+        if isinstance(error, OSError) and error.filename is None and _output_is_refused():
+            why = error.strerror or str(error)
+            _fail(
+                LocalDiskError("standard output", f"cannot be written ({why})", "Make room there, or write elsewhere.")
+            )
         if trouble := local_trouble(error, Path(tempfile.gettempdir())):
             _fail(trouble)
         if not isinstance(error, OSError):
@@ -55,6 +66,17 @@ def main() -> NoReturn:
             )
         )
     sys.exit(0)
+
+
+def _output_is_refused() -> bool:
+    """Whether what was said so far cannot be written; then it is thrown away, or it would fail once more at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _is_odd(word: str) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import dagster as dg
@@ -18,8 +21,10 @@ from embedding_assets.orchestration.resources import ApiResource
 from embedding_assets.reading import Record
 from embedding_assets.sandbox import Sandbox
 from embedding_assets.settings import ApiSettings, S3Settings, load_settings
+from embedding_assets.store import layout
 from embedding_assets.store.objects import open_store
 from embedding_assets_tests.cli.offices import Terminal as Commands
+from embedding_assets_tests.small_disk import small_disk
 
 MARK = "hunter2marked"
 BASE_URL = f"http://user:{MARK}@127.0.0.1:9/v1"
@@ -129,3 +134,48 @@ def test_what_is_no_control_character_is_shown_as_it_is() -> None:
     assert printable(text) == text
     assert shown(f"[dim]{plain('[bold] x')}[/]") == "[bold] x\n"
     assert shown(f"[dim]{plain(chr(92) + '[bold] x')}[/]") == "\\[bold] x\n"
+
+
+@pytest.mark.parametrize("command", ["status", "status --json", "check", "check --json"])
+def test_an_output_without_room_is_named(run: Commands, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        said = run(*command.split())
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # what is left in its buffer
+    assert said.code == 1
+    assert "standard output: cannot be written (No space left on device)" in said.err
+
+
+def test_a_terminal_without_the_characters_shows_their_numbers(run: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.office.store.put_new(f"{run.office.name}/delta/漢字", b"a stranger")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", out)
+    said = run("check")
+    out.flush()
+    assert said.code == 0
+    assert b"delta/\\u6f22\\u5b57" in out.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("place", ["scratch", "cache", "store"])
+@pytest.mark.parametrize("command", ["query NAME milk", "check", "repair --yes", "prune --yes", "report NAME"])
+def test_a_full_disk_is_told_without_a_traceback(
+    run: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, command: str
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        folder = disk.path / place
+        folder.mkdir()
+        if place == "scratch":
+            monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        elif place == "cache":
+            run.set(EMBEDDING_ASSETS_CACHE=str(folder))
+        else:
+            shutil.copytree(run.office.lines.folder / "store", folder, dirs_exist_ok=True)
+            run.set(EMBEDDING_ASSETS_STORE=f"file://{folder}")
+        disk.fill()
+        said = run(*command.replace("NAME", run.office.name).split())
+        if said.code:
+            assert f"{disk.path}" in said.out + said.err
+            assert "its disk is full (0 bytes are free)" in (said.out + said.err).replace("\n", " ")
+            assert "corrupted" not in said.err
+        assert run.office.store.folders(layout.quarantine(run.office.name)) == []
