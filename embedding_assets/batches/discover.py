@@ -30,6 +30,7 @@ from embedding_assets.batches.documents import documents_table
 from embedding_assets.batches.files import decode, encode, in_parallel, read
 from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_shares
 from embedding_assets.batches.identity import STORE_KEY, creator_of, known_identity
+from embedding_assets.batches.input_notes import write_input_notes
 from embedding_assets.batches.patterns import compile_pattern
 from embedding_assets.batches.requests import (
     SentBatch,
@@ -37,7 +38,6 @@ from embedding_assets.batches.requests import (
     commit_intent,
     foreign_request_id,
     write_files,
-    write_input_notes,
 )
 from embedding_assets.batches.submit import COLLECTION_KEY, DAY_KEY, REQUEST_KEY
 from embedding_assets.catalog import Catalog, CollectionSpec

@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 
 from embedding_assets.batches.documents import Refused, canonical
+from embedding_assets.batches.input_notes import InputNotes
 from embedding_assets.batches.patterns import IdPattern
-from embedding_assets.batches.requests import InputNotes
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.records import clean_id, clean_text
 

@@ -17,14 +17,13 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 import pyarrow as pa
 
 from embedding_assets.batches.asked_log import AskedEntry, Request, entry_of, ids_of, read_tail
-from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import (
     FORMAT,
     StoredFile,
@@ -70,24 +69,6 @@ class GivenUp:
 
 
 @dataclass(frozen=True)
-class InputNotes:
-    """What is special about a foreign batch's input file.
-
-    Attributes:
-        refused: its lines that are rejected by name.
-        several: how many inputs each custom_id has that asks for a list; its records are `{custom_id}#{index}`.
-        tokens: records that were asked for as tokens, so that nobody knows their text.
-        others: custom_ids of the lines that are not this request's: other collections', or rejected by name.
-    """
-
-    refused: tuple[Refused, ...] = ()
-    several: dict[str, int] = field(default_factory=dict)
-    tokens: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
-    format: int = FORMAT
-
-
-@dataclass(frozen=True)
 class Damaged:
     """A record of what was asked that is damaged or gone: the request it is of, its key, and what is wrong with it."""
 
@@ -104,14 +85,15 @@ class Asked:
     """A request with its batch; None as long as nobody knows of one.
 
     Attributes:
+        damage: what is wrong with the record of its batch. Where there is no copy of it either, nobody can tell whether
+            the request was sent, and as what.
         given_up: whether a person gave that batch up.
-        damage: what is wrong with the record of its batch: whether it was sent, and as what, cannot be told.
     """
 
     request: Request
     batch: SentBatch | None
-    given_up: bool = False
     damage: Damaged | None = None
+    given_up: bool = False
 
 
 def request_id_of(
@@ -146,28 +128,6 @@ def foreign_request_id(batch_id: str, collection: str | None = None) -> str:
     """
     named = [1, "foreign", batch_id, *([collection] if collection else [])]
     return hashlib.blake2b(orjson.dumps(named), digest_size=16).hexdigest()
-
-
-def write_input_notes(store: ObjectStore, folder_key: str, notes: InputNotes) -> str | None:
-    """Write what is special about a foreign batch's input file; returns the object's name, None where nothing is."""
-    if notes == InputNotes():
-        return None
-    said = orjson.dumps([[asdict(one) for one in notes.refused], notes.several, notes.tokens, notes.others])
-    name = f"input-{hashlib.sha256(said).hexdigest()[:16]}.json"
-    with suppress(ObjectExistsError):  # named by its content
-        store.put_new(f"{folder_key}/{name}", encode(notes, f"{folder_key}/{name}"))
-    return name
-
-
-def read_input_notes(store: ObjectStore, request: Request) -> InputNotes:
-    """What is special about a foreign batch's input file; CorruptedError where the object is damaged or gone."""
-    if request.input_notes is None:
-        return InputNotes()
-    key = f"{request.folder}/{request.input_notes}"
-    notes = find(store, InputNotes, key)
-    if notes is None:
-        raise CorruptedError(key, "is gone from the store", "Restore it from a copy, or remove its folder.")
-    return notes
 
 
 def write_files(
@@ -212,6 +172,31 @@ def give_up(store: ObjectStore, request: Request, batch: SentBatch) -> None:
 def batch_for(store: ObjectStore, request: Request) -> SentBatch | None:
     """The batch that answers a request, as the store knows just now."""
     return find(store, SentBatch, f"{request.folder}/{layout.BATCH}")
+
+
+def keep_batch(store: ObjectStore, request: Request, batch: SentBatch) -> None:
+    """Write the copy of `batch.json` that stays where the request's folder goes, beside the request's entry."""
+    if request.number:
+        key = layout.asked_batch(request.collection, request.day, request.number)
+        with suppress(ObjectExistsError):
+            store.put_new(key, encode(batch, key))
+
+
+def _sent(store: ObjectStore, request: Request) -> tuple[SentBatch | None, Damaged | None]:
+    """The batch of a request by its record, or by the record's copy; and what is wrong with the record."""
+    key, reason = f"{request.folder}/{layout.BATCH}", "is gone from the store"
+    try:
+        if (batch := batch_for(store, request)) is not None or not request.number:
+            return batch, None
+    except CorruptedError as error:
+        reason = error.reason
+    copy = None
+    with suppress(CorruptedError):
+        if request.number:
+            copy = find(store, SentBatch, layout.asked_batch(request.collection, request.day, request.number))
+    # Without a copy, a record that is not there was never written.
+    gone = copy is None and reason == "is gone from the store"
+    return copy, None if gone else Damaged(request.request_id, key, reason)
 
 
 def read_requests(store: ObjectStore, collection: str, day: str) -> list[Asked]:
@@ -265,11 +250,8 @@ def read_records(store: ObjectStore, collection: str, day: str) -> CellRecords:
         key, hurt = f"{request.folder}/{layout.BATCH}", []
         # The marker alone counts, so that one that cannot be read holds up nothing.
         given_up = f"{request.folder}/{layout.GIVEN_UP}" in sizes
-        try:
-            asked = Asked(request, batch_for(store, request), given_up)
-        except CorruptedError as error:
-            asked = Asked(request, None, given_up, Damaged(request.request_id, key, error.reason))
-            hurt.append(asked.damage)
+        asked = Asked(request, *_sent(store, request), given_up)
+        hurt.append(asked.damage)
         for file in (request.documents, request.ids):
             key = f"{request.folder}/{file.name}"
             if size(key) != file.size:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from embedding_assets.batches.asked_log import AskedEntry, OvertakenError, Request, enter
 from embedding_assets.batches.files import encode, fetch_bytes, find, in_parallel
-from embedding_assets.batches.requests import CellRecords, Damaged, commit_intent, read_records
+from embedding_assets.batches.requests import CellRecords, Damaged, SentBatch, commit_intent, keep_batch, read_records
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
@@ -51,26 +51,41 @@ def enter_earlier(store: ObjectStore, records: CellRecords) -> CellRecords:
             ids = fetch_bytes(store, one.request.folder, one.request.ids)
             entered, _ = enter(store, one.request, ids, number, frozenset())
             asked[place] = replace(one, request=entered)
+            if one.batch is not None:
+                keep_batch(store, entered, one.batch)
             number = entered.number + 1
     return replace(records, asked=asked, next=number)
 
 
 def damaged_entries(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:
-    """The entries of these requests that are damaged, or gone."""
+    """The entries of these requests that are damaged, or gone; and the copies of batches beside them that are damaged.
 
-    def look(request: Request) -> Damaged | None:
-        key = layout.asked(request.collection, request.day, request.number)
-        try:
-            reason = "" if find(store, AskedEntry, key) else "is gone from the store"
-        except CorruptedError as error:
-            reason = error.reason
-        return Damaged(request.request_id, key, reason) if reason else None
+    Where a copy is gone, its writer may have died before it.
+    """
 
-    return [one for one in in_parallel(look, (one for one in requests if one.number)) if one is not None]
+    def look(request: Request) -> list[Damaged]:
+        place = request.collection, request.day, request.number
+        found: list[Damaged] = []
+        for kind, key in ((AskedEntry, layout.asked(*place)), (SentBatch, layout.asked_batch(*place))):
+            try:
+                reason = "" if find(store, kind, key) or kind is SentBatch else "is gone from the store"
+            except CorruptedError as error:
+                reason = error.reason
+            if reason:
+                found.append(Damaged(request.request_id, key, reason))
+        return found
+
+    return [one for some in in_parallel(look, (one for one in requests if one.number)) for one in some]
 
 
-def write_entry(store: ObjectStore, request: Request) -> None:
-    """Write a request's entry again; CorruptedError where its list of ids is not whole either."""
+def write_entry(store: ObjectStore, request: Request, batch: SentBatch | None) -> None:
+    """Write again what is gone of a request's entry, and the copy of its batch's record.
+
+    Raises:
+        CorruptedError: its list of ids is not whole either.
+    """
+    if batch is not None:
+        keep_batch(store, request, batch)
     ids = fetch_bytes(store, request.folder, request.ids)
     key = layout.asked(request.collection, request.day, request.number)
     with suppress(ObjectExistsError):

@@ -30,6 +30,7 @@ from embedding_assets.batches.awaited import (
 from embedding_assets.batches.by_id import listed
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.files import WORKERS, in_parallel
+from embedding_assets.batches.input_notes import read_input_notes
 from embedding_assets.batches.kinds import as_asked
 from embedding_assets.batches.landing import (
     LOST,
@@ -50,7 +51,6 @@ from embedding_assets.batches.requests import (
     Asked,
     SentBatch,
     asked_documents,
-    read_input_notes,
     read_requests,
 )
 from embedding_assets.batches.standing import with_landing

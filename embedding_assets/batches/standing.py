@@ -17,10 +17,17 @@ from embedding_assets.batches.awaited import Late, Notes, read_notes
 from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import in_parallel, read_parquet
 from embedding_assets.batches.held import Held, read_held
+from embedding_assets.batches.input_notes import read_input_notes
 from embedding_assets.batches.kinds import fits, why_aside
 from embedding_assets.batches.landing import LOST_CODE, Landing, all_landings
 from embedding_assets.batches.refusals import LIMITS, TOKEN_LIMIT, pause_after
-from embedding_assets.batches.requests import Asked, Damaged, SentBatch, asked_ids, read_cell, read_input_notes
+from embedding_assets.batches.requests import (
+    Asked,
+    Damaged,
+    SentBatch,
+    asked_ids,
+    read_cell,
+)
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout

@@ -34,6 +34,7 @@ from embedding_assets.batches.requests import (
     batch_for,
     commit_batch,
     commit_intent,
+    keep_batch,
     write_files,
 )
 from embedding_assets.batches.restoring import enter_earlier, read_restored
@@ -139,7 +140,6 @@ def submit(
             break
     if problem is not None:
         raise problem
-    # What was sent before another run came in between is known afterwards.
     sent = {row.request_id: row for row in reversed(rows)}
     return replace(done, rows=tuple(sorted(sent.values(), key=lambda row: row.attempt, reverse=True)))
 
@@ -381,6 +381,7 @@ class _Sender:
     def _commit(self, request: Request, batch: ApiBatch, action: Action, others: list[ApiBatch]) -> SentRow:
         ours = SentBatch(batch.id, batch.created_at, batch.input_file_id, expires_at=batch.expires_at)
         kept = commit_batch(self.store, request.folder, ours)
+        keep_batch(self.store, request, kept)
         # Only what was certainly created for this store is cancelled.
         duplicates = [
             b

@@ -161,7 +161,7 @@ class _Mender:
         self._move_aside(one)
         with suppress(CorruptedError):
             if item is not None:
-                write_entry(self.store, item.request)
+                write_entry(self.store, item.request, item.batch)
             return True
         return False
 

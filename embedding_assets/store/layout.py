@@ -110,6 +110,11 @@ def asked(collection: str, day: str | None = None, number: int | None = None) ->
     return "/".join(p for p in (collection, "asked", day, f"{number:06d}.json" if number else "") if p)
 
 
+def asked_batch(collection: str, day: str, number: int) -> str:
+    """Key of the copy of the record of a request's batch, beside the request's entry in the log."""
+    return f"{asked(collection, day)}/{number:06d}-batch.json"
+
+
 def results(collection: str, day: str | None = None, batch_id: str | None = None, landing_id: str | None = None) -> str:
     """Folder of what came back: of a collection, a cell, a batch, or one landing of it."""
     return "/".join(p for p in (collection, "results", day, part(batch_id) if batch_id else None, landing_id) if p)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from embedding_assets.batches.client import ApiMissingError
+from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi
 from embedding_assets.batches.discover import discover
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox import Sandbox
 from embedding_assets.sandbox.faults import BatchFault
+from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
 from embedding_assets_tests.cells import Cell, receipt_lines
 from embedding_assets_tests.lagging_store import LaggingStore
@@ -34,6 +35,17 @@ def paid(cell: Cell) -> int:
 def cut(cell: Cell, records: int) -> Cell:
     """The same, whose documents are cut into other requests."""
     return replace(cell, spec=cell.spec.model_copy(update={"batch_requests": records}))
+
+
+class UnlistedApi(EmbeddingApi):
+    """The real service, whose list is empty."""
+
+    def page(self, after: str | None = None) -> BatchPage:
+        return BatchPage((), False)
+
+
+def unlisted(cell: Cell) -> Cell:
+    return replace(cell, api=UnlistedApi(ApiSettings(cell.sandbox.api_key, cell.sandbox.base_url), retries=0))
 
 
 def lagging(cell: Cell) -> Cell:
@@ -151,11 +163,22 @@ def test_requests_of_a_version_without_the_log_are_entered_when_their_cell_is_su
         cell.store.replace(key, json.dumps({**earlier, "format": 1}).encode())
     assert cell.books().in_flight == RECORDS
     assert cell.submit().rows == ()
-    assert len(list(cell.store.walk(layout.asked(cell.spec.name, cell.day)))) == 2
+    entries = [item.key.rsplit("/", 1)[1] for item in cell.store.walk(layout.asked(cell.spec.name, cell.day))]
+    assert entries == ["000001-batch.json", "000001.json", "000002-batch.json", "000002.json"]
     _deleted(cell, layout.requests(cell.spec.name))
     cell = cut(cell, 7)
     finish(cell)
     assert cell.books().accepted == cell.books().requested == paid(cell) == RECORDS
+
+
+def test_a_damaged_copy_of_a_batchs_record_is_found_and_written_again(landed: Cell, tmp_path: Path) -> None:
+    key = layout.asked_batch(landed.spec.name, landed.day, 1)
+    whole = landed.store.get(key)
+    landed.store.replace(key, b"")
+    found = check_collection(landed.store, landed.spec, "quick", tmp_path)
+    assert [row["reason"][: len(key)] for row in found.rows if row["verdict"] == "corrupted"] == [key]
+    landed.land()
+    assert landed.store.get(key) == whole
 
 
 @pytest.mark.parametrize("damage", ["garbage", "deleted", "swapped"])
@@ -199,6 +222,18 @@ def test_many_entries_cost_one_request_to_the_store(cell: Cell) -> None:
 
     replace(cell, store=Counting(cell.store)).books()
     assert [key for key in gets if "/asked/" in key] == [layout.asked(cell.spec.name, cell.day, RECORDS + 1)]
+
+
+@pytest.mark.parametrize("deleted", ["folders", "records of batches"])
+def test_a_batch_that_no_list_of_the_api_shows_is_known_by_the_log(cell: Cell, deleted: str) -> None:
+    cell.submit()
+    cell.wait()
+    cell = cut(cell, 7)
+    for one in read_requests(cell.store, cell.spec.name, cell.day):
+        _deleted(cell, one.request.folder if deleted == "folders" else f"{one.request.folder}/{layout.BATCH}")
+    finish(unlisted(cell))
+    assert cell.books().accepted == cell.books().requested == paid(cell) == RECORDS
+    assert not cell.books().damaged
 
 
 def _no_landing(cell: Cell) -> None:
