@@ -230,7 +230,10 @@ def test_a_batch_that_no_list_of_the_api_shows_is_known_by_the_log(cell: Cell, d
     cell.wait()
     cell = cut(cell, 7)
     for one in read_requests(cell.store, cell.spec.name, cell.day):
-        _deleted(cell, one.request.folder if deleted == "folders" else f"{one.request.folder}/{layout.BATCH}")
+        if deleted == "folders":
+            _deleted(cell, one.request.folder)
+        else:
+            cell.store.delete([f"{one.request.folder}/{layout.BATCH}"])
     finish(unlisted(cell))
     assert cell.books().accepted == cell.books().requested == paid(cell) == RECORDS
     assert not cell.books().damaged

@@ -108,10 +108,8 @@ def test_damage_to_what_was_asked_stops_nobody_else(stage: Cell, damage: str, tm
     full = damage in ("flipped", "swapped")
     found = check_collection(cell.store, cell.spec, "full" if full else "quick", tmp_path)
     named = {row["name"] for row in found.rows if row["kind"] == "request" and row["verdict"] == "corrupted"}
-    # A request that nothing says was sent is as one whose sender died: its batch is found by the API's list.
-    silent = {"batch"} if damage in ("missing", "folder") and not landed else set()
-    assert named == {one for kind, some in damaged.items() if kind not in silent for one in some}
-    unread = silent | ({"documents"} if full else set())
+    assert named == {one for some in damaged.values() for one in some}
+    unread = {"documents"} if full else set()
     told = "\n".join(collection_status(cell.store, cell.spec).damaged_requests)
     assert all(one in told for kind, some in damaged.items() if kind not in unread for one in some)
 
