@@ -31,7 +31,7 @@ from embedding_assets.store.objects import ObjectExistsError, ObjectStore
 from embedding_assets.vectorstore.publish import prove
 from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
 
-MOST_BUILDS = 400  # of trial databases; one record among 50,000 takes 34 of them, ten in different places take 278
+MOST_BUILDS = 400  # of trial databases; one record among 50,000 takes 34 of them at most, ten in different places 210
 _FILE = "records.parquet"
 _NAMED = 5
 
@@ -189,16 +189,25 @@ class _Search:
                     best[record_id] = (origin, (number, row))
         return sorted(place for _, place in best.values())
 
-    def among(self, places: list[_Place]) -> dict[_Place, str]:
-        """Those of these records, which are refused together, that are refused alone."""
+    def among(self, places: list[_Place], *, tried: bool = True) -> dict[_Place, str]:
+        """Those of these records that are refused alone.
+
+        Args:
+            places: of the records, which are refused together.
+            tried: whether that was tried, or only follows from the other half, which is not refused.
+        """
         if len(places) == 1:
+            if not tried and not self.refusal(places):
+                return {}
             reason = self.refusal(places)
             self._require_working()
             return {places[0]: reason} if reason else {}
-        found: dict[_Place, str] = {}
-        for half in (places[: len(places) // 2], places[len(places) // 2 :]):
-            if self.refusal(half):
-                found.update(self.among(half))
+        first, second = places[: len(places) // 2], places[len(places) // 2 :]
+        if not self.refusal(first):
+            return self.among(second, tried=False)
+        found = self.among(first)
+        if self.refusal(second):
+            found.update(self.among(second))
         return found
 
     def refusal(self, places: list[_Place]) -> str:

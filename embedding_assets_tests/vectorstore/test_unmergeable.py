@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import MergeFailedError
@@ -191,3 +193,36 @@ def test_ten_records_are_found_among_50_000_and_a_search_for_too_many_ends(tmp_p
     else:
         with pytest.raises(MergeFailedError, match="too many records"):
             find_unstorable(database, sources, tmp_path, trial=trial)
+
+
+@settings(max_examples=10)
+@example(bad=set(), together=True)
+@example(bad={7}, together=False)
+@given(bad=st.sets(st.integers(0, 7)), together=st.booleans())
+def test_exactly_the_records_that_are_refused_alone_are_found(
+    tmp_path_factory: pytest.TempPathFactory, bad: set[int], together: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("search")
+    ids = numbered(0, 8)
+    batch = landed(folder, "a", ids)
+    spoiled, trials = {ids[i] for i in bad}, 0
+
+    def trial(place: Path, database: DatabaseSpec, sources: Sequence[Source], records: int) -> None:
+        nonlocal trials
+        trials += 1
+        held = pq.read_table(sources[0].path, columns=["id"]).column("id").to_pylist()
+        # Trouble that no record has alone: the first and the last do not go together.
+        if spoiled.intersection(held) or (together and {ids[0], ids[-1]} <= set(held)):
+            raise CorruptedError("a trial", "it is refused", "")
+
+    def found() -> set[str]:
+        database = DatabaseSpec("lines", 8, "cosine")
+        searched = find_unstorable(database, [Source(batch.records, "a", "a", 1000, "delta")], folder, trial=trial)
+        return set(searched["a"].reasons) if searched else set()
+
+    if together and not {0, 7} & bad:
+        with pytest.raises(MergeFailedError, match="not together"):
+            found()
+    else:
+        assert found() == spoiled
+    assert together or trials <= 2 + 8 * max(1, len(bad))
