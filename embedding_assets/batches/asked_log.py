@@ -63,6 +63,9 @@ class Request:
     number: int = 0
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        layout.require_names(self.collection, self.day, self.request_id, self.repeats, self.input_notes)
+
     @property
     def folder(self) -> str:
         """Its folder in the store."""

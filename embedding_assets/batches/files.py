@@ -34,8 +34,7 @@ class StoredFile:
     sha256: str
 
     def __post_init__(self) -> None:
-        if not layout.is_path(self.name) or "/" in self.name:
-            raise ValueError(f"{self.name[:80]!r} is not the name of a file")
+        layout.require_names(self.name)
 
 
 def store_file(store: ObjectStore, folder: str, path: Path, named_by_content: bool = False) -> StoredFile:

@@ -108,6 +108,9 @@ class Landing:
     other_models: tuple[str, ...] = ()
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        layout.require_names(self.collection, self.day, self.landing_id)
+
     @property
     def folder(self) -> str:
         """Its folder in the store."""

@@ -100,6 +100,24 @@ def is_path(path: str) -> bool:
     return path.isprintable() and 0 < len(path.encode()) <= _LONGEST_PATH and not {"", ".", ".."} & set(parts)
 
 
+def is_name(name: str) -> bool:
+    """Whether a text can be one part of a key."""
+    return is_path(name) and "/" not in name
+
+
+def require_names(*names: str | None) -> None:
+    """ValueError where one of these, unless it is None, cannot be one part of a key."""
+    for name in names:
+        if name is not None and not is_name(name):
+            raise ValueError(f"{name[:80]!r} cannot be part of a key")
+
+
+def is_within(folder: str, key: str) -> bool:
+    """Whether a text that an object says is a folder's key, or that of something below it."""
+    parts = key.split("/")
+    return (key == folder or key.startswith(f"{folder}/")) and "\0" not in key and not {"", ".", ".."} & set(parts)
+
+
 def requests(collection: str, day: str | None = None, request_id: str | None = None) -> str:
     """Folder of what was sent: of a collection, a cell, or one request."""
     return "/".join(p for p in (collection, "requests", day, request_id) if p)

@@ -365,14 +365,14 @@ def write_report(store: ObjectStore, report: QuarantineReport) -> QuarantineRepo
 def _read_report(store: ObjectStore, key: str) -> QuarantineReport | None:
     try:
         raw = store.read(key, lambda data: unseal(_KIND, key, data, newest=FORMAT, sealed_since=FORMAT))
-        return QuarantineReport(
-            **{
-                **raw,
-                "batches": tuple(raw["batches"]),
-                "files": tuple(MovedFile(**file) for file in raw["files"]),
-            }
+        files = tuple(MovedFile(**file) for file in raw["files"])
+        report = QuarantineReport(**{**raw, "batches": tuple(raw["batches"]), "files": files})
+        ours = report.key == key and layout.is_within(report.collection, report.folder)
+        inside = (
+            layout.is_within(report.folder, one.original) and layout.is_within(report.entry, one.key) for one in files
         )
-    except (CorruptedError, ObjectMissingError, TypeError, KeyError):
+        return report if ours and all(inside) else None
+    except (CorruptedError, ObjectMissingError, TypeError, KeyError, AttributeError):
         return None
 
 

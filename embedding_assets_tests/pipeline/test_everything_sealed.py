@@ -39,7 +39,7 @@ from embedding_assets.pipeline.landings import move_landings_aside
 from embedding_assets.pipeline.statistics import damaged_reports, write_statistics
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
-from embedding_assets.store.sealed import CHECKSUM, checksum_of, decode, kind_of
+from embedding_assets.store.sealed import CHECKSUM, checksum_of, decode, dump, kind_of
 from embedding_assets.vectorstore.commit import head, load_commit
 from embedding_assets.vectorstore.manifest import load_manifest
 from embedding_assets.vectorstore.quarantine import list_quarantine
@@ -197,6 +197,33 @@ def test_another_object_in_its_place_is_noticed(world: Cell, kind: str) -> None:
     for other in [*others, *(some[0] for name, some in found.items() if name != kind)]:
         store.replace(key, world.store.get(other))
         assert READERS[kind](store, key), f"{other} in the place of {key}"
+
+
+PLACES = ("..", "../../other", "/etc", "a/../../b", "", "a\0b", ".")
+NAMES: dict[str, list[tuple[str | int, ...]]] = {
+    "request": [("request_id",), ("day",), ("collection",), ("input_notes",), ("documents", "name"), ("ids", "name")],
+    "asked entry": [("request", "request_id"), ("request", "day"), ("request", "ids", "name")],
+    "landing": [("landing_id",), ("day",), ("collection",), ("records_file", "name")],
+    "quarantine report": [("folder",), ("name",), ("files", 0, "original"), ("files", 0, "key")],
+    "delta": [("id",), ("day",), ("collection",), ("files", 0, "path")],
+    "snapshot": [("id",), ("collection",), ("files", 0, "path")],
+    "commit": [("version",)],
+}
+
+
+@pytest.mark.parametrize(("kind", "where"), [(kind, where) for kind, some in NAMES.items() for where in some])
+def test_no_object_leads_out_of_its_place(world: Cell, kind: str, where: tuple[str | int, ...]) -> None:
+    key = objects(world.store)[kind][0]
+    store = open_store("memory://")
+    for place in PLACES:
+        content = json.loads(world.store.get(key))
+        content.pop(CHECKSUM)
+        inner: Any = content
+        for step in where[:-1]:
+            inner = inner[step]
+        inner[where[-1]] = place
+        store.replace(key, dump({**content, CHECKSUM: checksum_of(content)}))
+        assert READERS[kind](store, key), f"{place!r}"
 
 
 # What may be written to a store: sealed objects, marks without content, and files that others vouch for.
