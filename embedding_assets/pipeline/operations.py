@@ -21,8 +21,9 @@ from embedding_assets.scratch import dead_folders, remove_dead
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.cache import working_places
-from embedding_assets.vectorstore.commit import head, load_snapshot
+from embedding_assets.vectorstore.commit import head, load_snapshot, log_end
 from embedding_assets.vectorstore.damage import Damage
+from embedding_assets.vectorstore.gone import claimed, gone_deltas, in_words
 from embedding_assets.vectorstore.inventory import StoredDelta, take_inventory
 from embedding_assets.vectorstore.kinds import sort_out
 from embedding_assets.vectorstore.planning import plan_compaction
@@ -88,7 +89,11 @@ def rollback_snapshot(store: ObjectStore, spec: CollectionSpec, version: str, *,
         return Findings(spec.name, rows, f"{version} is current again")
 
     again = f"the next compaction merges {len(plan.dropped)} deltas again that it lacks; delete or keep them first"
-    return Planned(spec.name, rows, execute, again if plan.dropped else "")
+    warnings = [again] if plan.dropped else []
+    gone = gone_deltas(store, spec.name, claimed(store, spec.name, log_end(store, spec.name)), plan.dropped)
+    if gone:
+        warnings.append(f"{in_words(gone)}, and {version} lacks them; `embedding-assets repair` first makes them again")
+    return Planned(spec.name, rows, execute, "; ".join(warnings))
 
 
 def delete_deltas(store: ObjectStore, spec: CollectionSpec, ids: Sequence[str], *, scratch: Path) -> Planned:

@@ -17,7 +17,7 @@ from embedding_assets.chroma.read import read_records
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.compacting import compact_or_make_again, rebuild_snapshot
 from embedding_assets.pipeline.findings import Findings, Row
-from embedding_assets.pipeline.operations import delete_deltas, delete_snapshots, repair
+from embedding_assets.pipeline.operations import delete_deltas, delete_snapshots, repair, rollback_snapshot
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox import Sandbox
 from embedding_assets.settings import ApiSettings
@@ -25,7 +25,7 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore import compact as compacting
 from embedding_assets.vectorstore.cache import fetch_current
-from embedding_assets.vectorstore.commit import contents_of, head
+from embedding_assets.vectorstore.commit import contents_of, head, history
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
 from embedding_assets.vectorstore.gone import RecordsWouldGoError
 from embedding_assets.vectorstore.inventory import take_inventory
@@ -207,6 +207,14 @@ def test_deleting_by_hand_says_what_is_left(world: Cell) -> None:
     lose(world, first, landing=True)
     planned = delete_snapshots(world.store, world.spec, timestamped=True, run_id="test", scratch=world.folder)
     assert first.id in planned.warning
+
+
+def test_rolling_back_names_what_is_gone_and_in_no_older_version(world: Cell) -> None:
+    newest = deltas(world)[-1]
+    older = str(list(history(world.store, world.spec.name))[-1].version)
+    lose(world, newest, landing=True)
+    planned = rollback_snapshot(world.store, world.spec, older, run_id="test")
+    assert f"{newest.id} of {world.day} with 4 records" in planned.warning
 
 
 @contextmanager
