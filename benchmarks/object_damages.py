@@ -35,6 +35,7 @@ KINDS: dict[str, str] = {
     "records": rf"{_NAME}/results/{_DAY}/{_NAME}/{_NAME}/records\.parquet",
     "accepted": rf"{_NAME}/results/{_DAY}/{_NAME}/{_NAME}/accepted\.parquet",
     "rejected": rf"{_NAME}/results/{_DAY}/{_NAME}/{_NAME}/rejected\.parquet",
+    "submission log": rf"{_NAME}/asked/{_DAY}/{_NAME}",
     "delta manifest": rf"{_NAME}/delta/{_DAY}/{_NAME}/manifest\.json",
     "delta file": rf"{_NAME}/delta/{_DAY}/{_NAME}/chroma\.sqlite3",
     "mark": rf"{_NAME}/waiting/{_DAY}/{_NAME}",
@@ -91,8 +92,17 @@ class ObjectCase:
 
     @property
     def collection(self) -> str:
-        """Whose it is; an object of all collections counts as of the first."""
-        return re.sub(r"^cache:[^/]+/", "", self.key).split("/")[0]
+        """Whose it is; the first part of its key where it is nobody's."""
+        return _owner(self.key)
+
+    @property
+    def collections(self) -> set[str]:
+        """Whose objects are changed."""
+        return {_owner(key) for key in self.change}
+
+
+def _owner(key: str) -> str:
+    return re.sub(r"^cache:[^/]+/", "", key).split("/")[0]
 
 
 def kind_of(key: str) -> str:

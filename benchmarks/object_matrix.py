@@ -32,7 +32,6 @@ _LOOKS = (0.25, 12.0, 13.0, 1.0, 1.0, 12.0, 12.0, 24.0, 24.0)
 _QUIET = 2
 _SECONDS = 300  # a case takes one, on an idle machine
 # What a checksum, or a second object that says the same, must tell. Damage to the others is harmless, or it is found.
-OF_ALL = ("_store", "_store.json", "_alerts")
 MUST_BE_FOUND = frozenset({"request", "batch", "ids", "landing", "delta manifest", "delta file", "snapshot manifest"})
 
 
@@ -71,7 +70,8 @@ class Played:
     @property
     def missed(self) -> bool:
         """Whether it should have been found."""
-        needed = self.case.kind in MUST_BE_FOUND and self.case.damage != "forged"
+        # What is gone may never have been there: a batch without its record is one whose sender died.
+        needed = self.case.kind in MUST_BE_FOUND and self.case.damage not in ("forged", "deleted")
         return not self.found and not self.apart and (not self.right or needed)
 
 
@@ -116,8 +116,7 @@ class Player:
             self._read_cached(played, cache)
         for name in NAMES:
             self._read_before(name, played)
-        self._about = case.collection
-        touched = [case.collection] if case.collection in NAMES else list(NAMES)
+        touched = self._about = [name for name in NAMES if name in case.collections] or list(NAMES)
         for level in ("quick", "full"):
             news = [name for name in touched if set(self._check(name, level)) - self._healthy[name, level]]
             if news:
@@ -232,7 +231,7 @@ class Player:
         both = wanted.keys() & content.keys()
         other = [i for i in both if not same({i: wanted[i]}, {i: content[i]})]
         # What is wrong with the others, readers and balances tell.
-        for row in self._rows(name, "full") if self._about in (name, *OF_ALL) else ():
+        for row in self._rows(name, "full") if name in self._about else ():
             if row.get("verdict") in ("corrupted", "unknown") and row.get("kind") != "stranger":
                 left["stuck"].append(f"check says of {row['kind']} {row['name']}: {row['verdict']}: {row['reason']}")
         try:

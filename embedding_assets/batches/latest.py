@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.files import in_parallel
-from embedding_assets.batches.requests import asked_ids, history_of
+from embedding_assets.batches.mending import proved_ids
+from embedding_assets.batches.requests import history_of
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store.objects import ObjectStore
 
@@ -50,7 +51,7 @@ def latest_content(store: ObjectStore, collection: str, since: str = "", days: I
 
     def load(request: Request) -> pa.Table | None:
         try:
-            return asked_ids(store, request)
+            return proved_ids(store, request)
         except CorruptedError:
             return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 from embedding_assets.batches.asked_log import Request, entry_of, ids_of
 from embedding_assets.batches.documents import content_digest
 from embedding_assets.batches.files import fetch_file, in_parallel
-from embedding_assets.batches.requests import Damaged, asked_ids
+from embedding_assets.batches.identity import known_identity
+from embedding_assets.batches.requests import Damaged, asked_ids, request_id_of
+from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
@@ -70,13 +72,39 @@ def own_digests(path: Path) -> set[bytes] | None:
     return found
 
 
+def proved_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], None] | None = None) -> pa.Table:
+    """As `asked_ids`; a list that was edited together with `request.json` is not believed.
+
+    The id of a request is the digest of what it asks. Where it replaces other texts their requests belong to it, too;
+    then the list is held against the entry of the log.
+    """
+    ids = asked_ids(store, request, found)
+    if request.foreign or not request.number:
+        return ids
+    with suppress(CorruptedError):
+        asked = CollectionSpec.model_construct(
+            name=request.collection, model=request.model, dimensions=request.dimensions
+        )
+        digests = ids.column("digest").to_pylist()
+        if request_id_of(known_identity(store), asked, request.day, request.attempt, digests) == request.request_id:
+            return ids
+        entry = entry_of(store, request)
+        entered = ids_of(entry) if entry else ids
+        if digests_of(entered) != set(digests) and entered.num_rows == request.count:
+            if found:
+                key = f"{request.folder}/{request.ids.name}"
+                found(Damaged(request.request_id, key, "is not the list that was entered in the log"))
+            return entered
+    return ids
+
+
 def damaged_ids(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:
     """The lists of ids that are not what was written."""
     found: list[Damaged] = []
 
     def look(request: Request) -> None:
         with suppress(CorruptedError):
-            asked_ids(store, request, found.append)
+            proved_ids(store, request, found.append)
 
     in_parallel(look, requests)
     return found

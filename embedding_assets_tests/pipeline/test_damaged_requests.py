@@ -146,6 +146,14 @@ def _a_row_gone(cell: Cell, asked: Asked, name: str, folder: Path) -> Request:
     return _with_file(cell, asked, name, table.slice(1), folder)
 
 
+def _another_digest(cell: Cell, asked: Asked, name: str, folder: Path) -> Request:
+    rows = pq.read_table(pa.BufferReader(cell.store.get(f"{asked.request.folder}/{asked.request.ids.name}")))
+    first, *others = rows.column("digest").to_pylist()
+    digests = pa.array([bytes(first[:-1] + b"!"), *others], rows.schema.field("digest").type)
+    edited = rows.set_column(rows.schema.get_field_index("digest"), rows.schema.field("digest"), digests)
+    return _with_file(cell, asked, "ids", edited, folder)
+
+
 def _another_text(cell: Cell, asked: Asked, name: str, folder: Path) -> Request:
     rows = pq.read_table(pa.BufferReader(cell.store.get(f"{asked.request.folder}/{asked.request.documents.name}")))
     texts = pa.array([text + "!" for text in rows.column("document").to_pylist()])
@@ -155,6 +163,7 @@ def _another_text(cell: Cell, asked: Asked, name: str, folder: Path) -> Request:
 
 EDITS: dict[str, Callable[[Cell, Asked, Path], Request]] = {
     "ids without a row": lambda cell, asked, folder: _a_row_gone(cell, asked, "ids", folder),
+    "ids with another digest": lambda cell, asked, folder: _another_digest(cell, asked, "ids", folder),
     "documents without a row": lambda cell, asked, folder: _a_row_gone(cell, asked, "documents", folder),
     "another text": lambda cell, asked, folder: _another_text(cell, asked, "documents", folder),
     "another count": lambda cell, asked, folder: replace(asked.request, count=asked.request.count + 1),
