@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_assets.batches.files import FORMAT, StoredFile, encode, find, in_parallel, is_whole
+from embedding_assets.batches.position import is_day
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
@@ -220,6 +221,6 @@ def ids_of(entry: AskedEntry) -> pa.Table:
 
 
 def days_of(store: ObjectStore, collection: str) -> list[str]:
-    """The days of a collection's cells, as the folders of requests and of the log of what was asked show them."""
-    places = [layout.requests(collection), layout.asked(collection)]
-    return sorted({day for some in in_parallel(store.folders, places) for day in some})
+    """The days of a collection's cells: each has requests, a log of what was asked, landings, or deltas."""
+    places = [of(collection) for of in (layout.requests, layout.asked, layout.results, layout.deltas)]
+    return sorted({day for some in in_parallel(store.folders, places) for day in some if is_day(day)})

@@ -29,6 +29,7 @@ class LookedUp:
         late: batches that should have ended long ago, and were not given up.
         under_way: how many are not finished.
         seen: the requests that were looked at; the others are for the next look.
+        damaged: requests the record of whose batch is damaged, or belongs elsewhere.
         trouble: why no more were looked at, where the API did not answer.
     """
 
@@ -37,6 +38,7 @@ class LookedUp:
     late: list[str] = field(default_factory=list)
     under_way: int = 0
     seen: set[str] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
     trouble: ApiUnavailableError | None = None
 
 
@@ -61,7 +63,10 @@ def look_up(
             return (sent, None, False) if sent else None
         except ApiUnavailableError as error:
             return error
-        except (ApiError, CorruptedError):
+        except CorruptedError:
+            found.damaged.add(request_id)
+            return None
+        except ApiError:
             return None  # one batch's trouble is said by the run that polls it, and must not hold up the others
 
     while left and found.trouble is None and not (found.seen and budget.time_is_up):

@@ -12,6 +12,8 @@ from embedding_assets.batches.requests import REQUEST_ID
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 
+_EMPTY = ""
+
 
 @dataclass(frozen=True)
 class CellNames:
@@ -26,6 +28,7 @@ class CellNames:
         leaves_over: whether any landing is marked as leaving records to be asked again, or a batch given up.
         state: a digest of all the names; nothing was asked or landed as long as it is the same.
         given_up: requests whose batch nobody waits for any more; it is landed all the same if it ends.
+        hurt: requests of which an object is gone or empty, as names and sizes alone show.
     """
 
     collection: str
@@ -37,6 +40,7 @@ class CellNames:
     state: str
     other_models: frozenset[str] = frozenset()
     given_up: frozenset[str] = frozenset()
+    hurt: frozenset[str] = frozenset()
 
     @property
     def sent(self) -> frozenset[str]:
@@ -48,6 +52,11 @@ class CellNames:
         """Whether batches were sent of which nothing is landed."""
         return len(self.sent) > len(self.landed)
 
+    @property
+    def unasked(self) -> bool:
+        """Whether there are landings that no request was sent for: the record of one is gone."""
+        return len(self.landed) > len(self.sent)
+
 
 def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
     """List a cell.
@@ -55,10 +64,11 @@ def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
     Raises:
         StoreError: the store did not answer, or refuses.
     """
-    requests, results = in_parallel(
-        lambda folder: [item.key.removeprefix(f"{folder}/") for item in store.walk(folder)],
+    sizes, results = in_parallel(
+        lambda folder: {item.key.removeprefix(f"{folder}/"): item.size for item in store.walk(folder)},
         [layout.requests(collection, day), layout.results(collection, day)],
     )
+    requests = list(sizes)
     with_intent = {name for name in _folders(requests, layout.REQUEST) if REQUEST_ID.fullmatch(name)}
     landed: dict[str, tuple[str, ...]] = {}
     for name in sorted(_folders(results, layout.MANIFEST)):
@@ -76,6 +86,23 @@ def read_names(store: ObjectStore, collection: str, day: str) -> CellNames:
         hashlib.blake2b("\n".join([*requests, "", *results]).encode(), digest_size=8).hexdigest(),
         frozenset(named.intersection(landed)),
         given_up,
+        _hurt(sizes),
+    )
+
+
+def _hurt(sizes: Mapping[str, int]) -> frozenset[str]:
+    """Requests of which an object is empty or gone; one that is being written is not among them."""
+    folders: dict[str, set[str]] = {}
+    for name, size in sizes.items():
+        request_id, _, file = name.partition("/")
+        if REQUEST_ID.fullmatch(request_id):
+            folders.setdefault(request_id, set()).add(file.partition("-")[0] if size else _EMPTY)
+    return frozenset(
+        request_id
+        for request_id, files in folders.items()
+        if _EMPTY in files
+        or (layout.REQUEST in files and not files >= {"ids", "documents"})
+        or (layout.BATCH in files and layout.REQUEST not in files)
     )
 
 

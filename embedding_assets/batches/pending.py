@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from embedding_assets.batches.answers import ApiBatch
+from embedding_assets.batches.asked_log import days_of
 from embedding_assets.batches.awaited import is_late
 from embedding_assets.batches.by_id import LookedUp, look_up, short_of
 from embedding_assets.batches.cell_names import CellNames, read_names
@@ -123,8 +124,7 @@ class _Look:
         )
 
     def _days(self, collection: str, old: bool) -> list[str]:
-        folders = in_parallel(self.store.folders, [layout.requests(collection), layout.results(collection)])
-        return sorted({day for some in folders for day in some if (old or day >= self.since) and is_day(day)})
+        return [day for day in days_of(self.store, collection) if old or day >= self.since]
 
     def read_pages(self) -> None:
         """Read the API's list, from where it was left off to where the round needs no more."""
@@ -266,7 +266,13 @@ class _Look:
             unsent = tuple(i for i in names.unsent if i not in self._others(names, names.unsent))
             forgotten = tuple(self.by_id[cell].forgotten) if cell in self.by_id else ()
             one = PendingCell(
-                *cell, tuple(sorted(finished.get(cell, ()))), unsent, again, forgotten, tuple(late.get(cell, ()))
+                *cell,
+                tuple(sorted(finished.get(cell, ()))),
+                unsent,
+                again,
+                forgotten,
+                tuple(late.get(cell, ())),
+                tuple(sorted(_hurt(names, self.by_id.get(cell)))),
             )
             if one.something:
                 found.append(one)
@@ -347,6 +353,11 @@ class _Look:
 
 def _any_landed(batches: list[ApiBatch], names: CellNames) -> bool:
     return any(layout.part(batch.id) in names.landed for batch in batches)
+
+
+def _hurt(names: CellNames, looked_up: LookedUp | None) -> set[str]:
+    found = names.hurt | (looked_up.damaged if looked_up else set())
+    return {*found, f"{len(names.landed)} landed, {len(names.sent)} sent"} if names.unasked else {*found}
 
 
 def _doubled(batches: list[ApiBatch], store_id: str) -> list[ApiBatch]:

@@ -21,6 +21,7 @@ class PendingCell:
         again: records to be asked again.
         forgotten: batches that the API does not know any more, for `poll` to settle.
         late: batches that should have ended long ago; a run's check says so.
+        hurt: requests of which a record is damaged or gone, and a sign of each; a run mends them.
     """
 
     collection: str
@@ -30,11 +31,12 @@ class PendingCell:
     again: int = 0
     forgotten: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    hurt: tuple[str, ...] = ()
 
     @property
     def something(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.finished or self.unsent or self.again or self.forgotten or self.late)
+        return bool(self.finished or self.unsent or self.again or self.forgotten or self.late or self.hurt)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from embedding_assets.batches.documents import canonical
 from embedding_assets.batches.relanding import Held
 from embedding_assets.chroma.sources import read_source
 from embedding_assets.chroma.spec import Source
@@ -64,6 +65,15 @@ class HeldRecords:
         if not any(len(some) for some in self._records(snapshot, batch_id)):
             return None
         return Held(self._records(snapshot, batch_id), (), f"snapshot {snapshot.id}")
+
+    def as_asked(self, batch_id: str) -> list[tuple[str, str, str]]:
+        """What they hold of a batch as it was asked: id, document, canonical metadata. Errors as `find`."""
+        held = self.find(batch_id)
+        return [
+            (record_id, document, canonical(metadata))
+            for some in (held.records if held else ())
+            for record_id, document, metadata in zip(some.ids, some.documents, some.metadatas, strict=True)
+        ]
 
     @cached_property
     def _snapshot(self) -> Manifest | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_assets.batches.asked_log import Request
-from embedding_assets.batches.documents import Documents, content_digest, documents_table, read_documents
-from embedding_assets.batches.files import StoredFile, encode
+from embedding_assets.batches.documents import (
+    Documents,
+    content_digest,
+    documents_table,
+    read_documents,
+)
+from embedding_assets.batches.files import StoredFile, encode, find
 from embedding_assets.batches.identity import known_identity
 from embedding_assets.batches.landing import LOST, Landing, all_landings, fetch_landing
 from embedding_assets.batches.mending import damaged_documents, damaged_ids
@@ -41,10 +46,13 @@ from embedding_assets.batches.restoring import damaged_entries, read_restored, w
 from embedding_assets.batches.standing import with_landing
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, DocumentError, ObjectMissingError, StoreError
+from embedding_assets.pipeline.held_records import HeldRecords
+from embedding_assets.pipeline.moved import put_back
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.manifest import BatchEntry
 from embedding_assets.vectorstore.misplaced import REASON, make_room
 from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
 
@@ -78,6 +86,10 @@ def mend_cell(
     """
     done = _misplaced(store, spec.name, day, run_id)
     records = read_restored(store, spec.name, day)
+    moved = [one for one in records.damaged if put_back(store, spec.name, day, one, run_id)]
+    if moved:
+        done += moved
+        records = read_restored(store, spec.name, day)
     asked, damaged = records.asked, records.damaged
     landings = all_landings(store, spec.name, day)
     needed = [item.request for item in asked if read_all or not item.batch or item.batch.batch_id not in landings]
@@ -90,22 +102,29 @@ def mend_cell(
             hurt.setdefault(one.request_id, []).append(one)
     entries = [one for one in damaged if one.request_id == NO_REQUEST]
     entries += damaged_entries(store, [item.request for item in asked])
+    asked = [with_landing(item, landings) for item in asked]
     known = {item.request.request_id: item for item in asked}
     for item in asked:
-        gone = with_landing(item, landings).damage
-        if gone and gone not in damaged:
-            hurt.setdefault(gone.request_id, []).append(gone)
+        if item.damage and item.damage not in damaged:
+            hurt.setdefault(item.damage.request_id, []).append(item.damage)
     of_request = {some[0].request_id: some for some in landings.values() if some[0].status != LOST}
     for request_id in of_request.keys() - known.keys() - hurt.keys():
         key = f"{layout.requests(spec.name, day, request_id)}/{layout.REQUEST}"
         if not store.exists(key):
             hurt[request_id] = [Damaged(request_id, key, "is gone from the store")]
     with ScratchFolder("mend") as scratch:
-        mender = _Mender(store, spec, day, run_id, s3, scratch)
+        databases = HeldRecords(store, spec.name, day, scratch)
+        mender = _Mender(store, spec, day, run_id, s3, scratch, databases)
         done += mender.mend_refused(moved=any(one.request_id == REFUSED for one in done))
+        answered = {item.batch.batch_id for item in asked if item.batch} | landings.keys()
+        alone = {entry.batch_id: entry for delta in databases.deltas for entry in delta.batches}
+        for batch_id in sorted(alone.keys() - answered):
+            mended = mender.ask_again(alone[batch_id], known)
+            if mended is not None:
+                hurt.pop(mended.request_id, None)
+                done.append(mended)
         for request_id, some in sorted(hurt.items()):
-            found = known.get(request_id)
-            if mender.mend(request_id, found and with_landing(found, landings), of_request.get(request_id, []), some):
+            if mender.mend(request_id, known.get(request_id), of_request.get(request_id, []), some):
                 done += some
         done += [one for one in entries if mender.mend_entry(one, known.get(one.request_id))]
     return done
@@ -128,15 +147,16 @@ class _Mender:
     run_id: str
     s3: S3Settings | None
     scratch: Path
+    databases: HeldRecords
     _rows: dict[bytes, tuple[str, str, str]] = field(default_factory=dict)
 
     def mend(self, request_id: str, item: Asked | None, landings: list[Landing], damages: list[Damaged]) -> bool:
         """Mend one request; whether all of it could be."""
         folder = layout.requests(self.spec.name, self.day, request_id)
-        batch = item.batch if item else self._batch_of(request_id, landings)
-        request = item.request if item else None
+        batch = item.batch if item else self._batch_of(request_id, landings) or self._batch_in(folder)
+        request, mended = item.request if item else None, None
         if any(not one.key.endswith(f"/{layout.BATCH}") for one in damages):
-            documents = self._documents(folder, landings, {one.key for one in damages})
+            documents = self._documents(folder, landings, item, batch, {one.key for one in damages})
             if documents is None:
                 return False
             request = request or self._identified(request_id, folder, documents, landings, batch)
@@ -146,14 +166,14 @@ class _Mender:
                 self._move_aside(one)
             files = write_files(self.store, folder, documents, self.scratch / request_id)
             mended = replace(request, documents=files[0], ids=files[1], count=documents.num_rows)
-            if item is None or mended != request or not self.store.exists(f"{folder}/{layout.REQUEST}"):
-                self.store.replace(f"{folder}/{layout.REQUEST}", encode(mended, f"{folder}/{layout.REQUEST}"))
         for one in damages:
             if one.key.endswith(f"/{layout.BATCH}"):
                 self._move_aside(one)
         # Without a landing it is looked for at the API, as the batch of any intent is.
-        if batch is not None and not self.store.exists(f"{folder}/{layout.BATCH}"):
-            self.store.replace(f"{folder}/{layout.BATCH}", encode(batch, f"{folder}/{layout.BATCH}"))
+        self._write_batch(folder, batch)
+        lacking = mended and not self.store.exists(f"{folder}/{layout.REQUEST}")
+        if mended and (item is None or mended != request or lacking):
+            self.store.replace(f"{folder}/{layout.REQUEST}", encode(mended, f"{folder}/{layout.REQUEST}"))
         return True
 
     def mend_entry(self, one: Damaged, item: Asked | None) -> bool:
@@ -183,12 +203,56 @@ class _Mender:
             record_refused(self.store, self.spec.name, self.day, self._source.refused)
         return done
 
+    def ask_again(self, entry: BatchEntry, known: Mapping[str, Asked]) -> Damaged | None:
+        """Write down what was asked in a batch that a delta alone tells of, as far as its records tell."""
+        rows = self.databases.as_asked(entry.batch_id)
+        if not rows:
+            return None
+        documents, batch = documents_table(rows), SentBatch(entry.batch_id, entry.submitted, "")
+        holder, _ = self.databases.entries(entry.batch_id)[0]
+        asked = self.spec.model_copy(update={"model": holder.model, "dimensions": holder.dimension})
+        digests = documents.column("digest").to_pylist()
+        # Where all of its records were accepted, this is the id that it was asked under.
+        request_id = request_id_of(known_identity(self.store), asked, self.day, 1, digests)
+        folder = layout.requests(self.spec.name, self.day, request_id)
+        found = known.get(request_id)
+        if found is None:
+            stored, ids = write_files(self.store, folder, documents, self.scratch / request_id)
+            made = self._made(folder, batch)
+            request = Request(
+                request_id, self.spec.name, asked.model, asked.dimensions, self.day, 1, documents.num_rows, made,
+                stored, ids,
+            )  # fmt: skip
+            self._write_batch(folder, batch)
+            self.store.replace(f"{folder}/{layout.REQUEST}", encode(request, f"{folder}/{layout.REQUEST}"))
+        elif found.batch is not None:
+            return None
+        elif found.damage:
+            self._move_aside(found.damage)
+        self._write_batch(folder, batch)
+        lost = layout.REQUEST if found is None else layout.BATCH
+        return Damaged(
+            request_id, f"{folder}/{lost}", f"is gone from the store, and delta {holder.id} holds its records"
+        )
+
+    def _write_batch(self, folder: str, batch: SentBatch | None) -> None:
+        """Write the record of a batch where there is none; before the intent, which would be submitted without it."""
+        key = f"{folder}/{layout.BATCH}"
+        if batch is not None and not self.store.exists(key):
+            self.store.replace(key, encode(batch, key))
+
     def _batch_of(self, request_id: str, landings: list[Landing]) -> SentBatch | None:
         """The batch that a landing names."""
         if not landings:
             return None
         names = (foreign_request_id(landings[0].batch_id), foreign_request_id(landings[0].batch_id, self.spec.name))
         return SentBatch(landings[0].batch_id, landings[0].created_at, "", request_id in names)
+
+    def _batch_in(self, folder: str) -> SentBatch | None:
+        """The batch of a request's own record, where that can be read."""
+        with suppress(CorruptedError):
+            return find(self.store, SentBatch, f"{folder}/{layout.BATCH}")
+        return None
 
     def _move_aside(self, one: Damaged) -> None:
         """Move a damaged object to the quarantine, if it is there at all."""
@@ -208,7 +272,14 @@ class _Mender:
         )  # fmt: skip
         self.store.delete([one.key])
 
-    def _documents(self, folder: str, landings: list[Landing], damaged: AbstractSet[str]) -> pa.Table | None:
+    def _documents(
+        self,
+        folder: str,
+        landings: list[Landing],
+        item: Asked | None,
+        batch: SentBatch | None,
+        damaged: AbstractSet[str],
+    ) -> pa.Table | None:
         """All documents of a request, by whatever proves them; None where there is no proof of all."""
         whole = self._whole_files(folder, damaged)
         if "documents" in whole:
@@ -218,10 +289,14 @@ class _Mender:
             rows |= {content_digest(*row): row for row in self._landed(landing)}
         if "ids" in whole:
             wanted = whole["ids"].column("digest").to_pylist()
+            if batch and not all(one in rows for one in wanted):
+                rows |= {content_digest(*row): row for row in self.databases.as_asked(batch.batch_id)}
             return documents_table(rows[one] for one in wanted) if all(one in rows for one in wanted) else None
         for landing in landings:
             if landing.accepted == landing.requested and len(landed := self._landed(landing)) == landing.requested:
                 return documents_table(landed)
+        if item and batch and len(held := self.databases.as_asked(batch.batch_id)) == item.request.count:
+            return documents_table(held)
         return None
 
     def _whole_files(self, folder: str, damaged: AbstractSet[str]) -> dict[str, pa.Table]:

@@ -102,8 +102,12 @@ def cells_to_run(
             count = len(one.late)
             said = "1 batch has" if count == 1 else f"{count} batches have"
             # By name: one run says it in its check, and that is told.
-            once[cell] = 1
+            once[cell] = once.get(cell, 0) + 1
             note(cell, f"{said} not ended long after the end of the window", [f"late {x}" for x in sorted(one.late)])
+        if one.hurt:
+            # One run mends what can be mended.
+            once[cell] = once.get(cell, 0) + 1
+            note(cell, "records of what was asked are damaged or gone", [f"hurt {x}" for x in one.hurt])
         if one.collection in refused:
             continue
         if one.unsent:

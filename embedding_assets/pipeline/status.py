@@ -10,7 +10,7 @@ from typing import Any
 from embedding_assets.batches.asked_log import days_of
 from embedding_assets.batches.balance import CellBalance, balance
 from embedding_assets.catalog import CollectionSpec
-from embedding_assets.pipeline.gone_landings import gone_landings
+from embedding_assets.pipeline.gone_landings import gone_landings, gone_requests
 from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.pipeline.unstorable import count_set_aside
 from embedding_assets.store import layout
@@ -30,7 +30,7 @@ class CollectionStatus:
 
     Attributes:
         requested, accepted, rejected, pending, unaccounted: records over all cells; requested is the sum of the rest.
-        cells: days with requests.
+        cells: days with requests, landings or deltas.
         deltas: those in the snapshot and those that wait; `uncompacted` of them are not in the snapshot.
         version: the current snapshot; None where there is none. The fields after it are its own.
         records: in it.
@@ -114,7 +114,11 @@ def collection_status(store: ObjectStore, spec: CollectionSpec) -> CollectionSta
             *(f"batch {one}" for cell in books for one in cell.aside),
         ),
         late=tuple(f"batch {one}" for cell in books for one in cell.late),
-        damaged_requests=tuple(str(one) for cell in books for one in (*cell.damaged, *gone_landings(store, cell))),
+        damaged_requests=tuple(
+            str(one)
+            for cell in books
+            for one in (*cell.damaged, *gone_requests(store, cell), *gone_landings(store, cell))
+        ),
         waiting_for_quota=sum(cell.limited for cell in books),
         set_aside_records=count_set_aside(store, spec.name),
     )

@@ -16,7 +16,7 @@ from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.gone import gone_rows
-from embedding_assets.pipeline.gone_landings import gone_landings
+from embedding_assets.pipeline.gone_landings import gone_landings, gone_requests
 from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.pipeline.landings import damaged_landings, landed_days, name_of
 from embedding_assets.pipeline.log_walk import walk_log
@@ -136,7 +136,7 @@ def check_collection(
         if books.limited:
             rows.append({"kind": "limit", "name": day, "state": books.limited_in_words})
         requests = [item.request for item in read_requests(store, spec.name, day)]
-        hurt = [*books.damaged, *damaged_entries(store, requests)]
+        hurt = [*books.damaged, *gone_requests(store, books), *damaged_entries(store, requests)]
         if level == "full":
             hurt += damaged_documents(store, requests)
         for one in {damage.key: damage for damage in hurt}.values():

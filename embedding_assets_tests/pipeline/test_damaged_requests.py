@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedding_assets.batches.asked_log import Request
+from embedding_assets.batches.client import EmbeddingApi
 from embedding_assets.batches.files import encode, store_file, write_parquet
 from embedding_assets.batches.requests import Asked, read_requests
+from embedding_assets.catalog import Catalog
+from embedding_assets.pipeline.cells import land_cell, submit_cell
 from embedding_assets.pipeline.operations import repair
+from embedding_assets.pipeline.pending import cells_to_run
 from embedding_assets.pipeline.status import collection_status
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox import Sandbox
+from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import Cell, flip, paid, receipt_lines
@@ -217,3 +224,94 @@ def test_deleted_requests_are_neither_asked_nor_paid_again(stage: Cell, deleted:
     cell.land()
     assert cell.books().accepted == cell.books().requested == RECORDS
     assert paid(cell) == before
+
+
+@pytest.mark.parametrize("place", ["another day", "another collection"])
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_request_that_was_moved_is_put_back(stage: Cell, place: str, made_again: bool, tmp_path: Path) -> None:
+    cell = stage.copy(tmp_path)
+    before = paid(cell)
+    first, *_, last = read_requests(cell.store, cell.spec.name, cell.day)
+    other = cell.spec.model_copy(update={"name": f"{cell.spec.name}-other", "documents": None})
+    day = "2026-01-02" if place == "another day" else cell.day
+    foreign = cell.spec if place == "another day" else other
+    for one in (first, last):
+        away = tmp_path / "store" / layout.requests(foreign.name, day) / one.request.request_id
+        away.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(tmp_path / "store" / one.request.folder, away)
+    found = check_collection(cell.store, foreign, "quick", tmp_path)
+    named = {row["name"] for row in found.rows if row["kind"] == "request" and row.get("day") == day}
+    assert named >= {first.request.request_id, last.request.request_id}
+
+    # The sensor asks for a run of the foreign place, or of its own: whichever comes first, it is asked for once.
+    catalog = Catalog(collections={spec.name: spec for spec in (cell.spec, other)})
+    runs, _ = cells_to_run(cell.api, cell.store, catalog)
+    assert {(run.collection, run.day) for run in runs} & {(foreign.name, day), (cell.spec.name, cell.day)}
+    if made_again:
+        cell.submit()
+    submit_cell(cell.api, cell.store, foreign, day)
+    land_cell(cell.api, cell.store, foreign, day)
+    cell.submit()
+    cell.land()
+    cell.build()
+    assert paid(cell) == before
+    books = cell.books()
+    assert (books.requested, books.accepted, books.damaged) == (RECORDS, RECORDS, ())
+    assert not read_requests(cell.store, foreign.name, day)
+    for spec in (cell.spec, foreign):
+        again = repair(cell.store, spec, level="quick", run_id="test", scratch=tmp_path)
+        assert not [row for row in again.rows if row["action"] not in ("left", "compact")]
+        assert not check_collection(cell.store, spec, "quick", tmp_path).count("corrupted")
+
+
+def test_what_a_look_shows_is_healed_by_the_run_that_it_asks_for(stage: Cell, tmp_path: Path) -> None:
+    cell = stage.copy(tmp_path)
+    before = paid(cell)
+    cell.land()
+    cell.build()
+    assert cell.to_run() == []
+    emptied, gone, unsent, deleted, *_ = read_requests(cell.store, cell.spec.name, cell.day)
+    cell.store.replace(f"{emptied.request.folder}/{layout.BATCH}", b"")
+    cell.store.delete([f"{gone.request.folder}/{gone.request.documents.name}"])
+    cell.store.delete([f"{unsent.request.folder}/{layout.REQUEST}"])
+    cell.store.delete([item.key for item in cell.store.walk(deleted.request.folder)])
+    (run,) = cell.to_run()
+    assert "records of what was asked are damaged or gone" in run.reasons
+    cell.land()
+    cell.build()
+    assert cell.to_run() == []
+    assert cell.books().damaged == ()
+    assert cell.books().accepted == RECORDS
+    assert paid(cell) == before
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Another server behind the URL: it knows none of the batches."""
+    with Sandbox.start(tmp_path_factory.mktemp("empty"), api_key="sk-sandbox-0123456789") as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize("documents", ["there", "gone"])
+def test_of_a_day_only_deltas_are_left(stage: Cell, empty: Sandbox, documents: str, tmp_path: Path) -> None:
+    cell = dataclasses.replace(
+        stage.copy(tmp_path), api=EmbeddingApi(ApiSettings(empty.api_key, empty.base_url), retries=0)
+    )
+    land_cell(stage.api, cell.store, cell.spec, cell.day)
+    cell.build()
+    cell.compact()
+    for folder in (of(cell.spec.name) for of in (layout.requests, layout.asked, layout.results)):
+        shutil.rmtree(tmp_path / "store" / folder)
+    if documents == "gone":
+        shutil.rmtree(tmp_path / "documents")
+    runs = cell.to_run()
+    assert [run.day for run in runs] == [cell.day]
+    repair(cell.store, cell.spec, level="quick", run_id="test", scratch=tmp_path).execute()
+    cell.land()
+    assert cell.submit().rows == ()
+    cell.build()
+    cell.compact()
+    assert paid(cell) == 0
+    books = cell.books()
+    assert (books.requested, books.accepted, books.pending) == (RECORDS, RECORDS, 0)
+    assert cell.proof().lost == ()

@@ -1,0 +1,102 @@
+"""Puts a request's folder back that somebody moved to another day or collection: its sealed record says where it lies.
+
+What is proved is written at its own place, `request.json` last. What stood at the foreign place goes to the quarantine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import suppress
+
+import orjson
+
+from embedding_assets.batches.asked_log import Request
+from embedding_assets.batches.files import decode
+from embedding_assets.batches.input_notes import InputNotes
+from embedding_assets.batches.requests import Damaged, GivenUp, SentBatch
+from embedding_assets.errors import CorruptedError, ObjectMissingError
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
+
+_BY_CONTENT = re.compile(r"(?:ids|documents)-([0-9a-f]{16})\.parquet")
+_SEALED: dict[str, type[object]] = {layout.BATCH: SentBatch, layout.GIVEN_UP: GivenUp}
+
+
+def put_back(store: ObjectStore, collection: str, day: str, damaged: Damaged, run_id: str) -> bool:
+    """Put one request back where it belongs; whether it was at a foreign place at all.
+
+    Args:
+        collection, day: the foreign place.
+        damaged: the record that does not belong there.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+    here = layout.requests(collection, day, damaged.request_id)
+    if damaged.key != f"{here}/{layout.REQUEST}":
+        return False
+    request = _belonging_elsewhere(store, damaged.key, here)
+    if request is None:
+        return False
+    keys = [item.key for item in store.walk(here)]
+    # The batch before the intent: an intent without one would be submitted.
+    for key in sorted(keys, key=lambda key: (key == damaged.key, key.endswith(f"/{layout.BATCH}"))):
+        name = key.removeprefix(f"{here}/")
+        with suppress(ObjectExistsError, ObjectMissingError):
+            data = store.get(key)
+            if name == layout.REQUEST or _proved(request, name, data):
+                store.put_new(f"{request.folder}/{name}", data)
+    _set_aside(store, collection, here, keys, request, run_id)
+    return True
+
+
+def _belonging_elsewhere(store: ObjectStore, key: str, here: str) -> Request | None:
+    """The request whose whole record lies under a key that is not its own."""
+    try:
+        data = store.get(key)
+        raw = orjson.loads(data)
+        own = raw.get("key", key) if isinstance(raw, dict) else key
+        request = decode(Request, str(own), data)
+    except (CorruptedError, ObjectMissingError, ValueError):
+        return None
+    # The record alone, of another request, was put here by mistake: the folder is that request's, and stays.
+    moved = request.folder != here and request.request_id == here.rpartition("/")[2]
+    if not moved or not layout.is_path(request.folder):
+        return None
+    return request if own in (key, f"{request.folder}/{layout.REQUEST}") else None
+
+
+def _proved(request: Request, name: str, data: bytes) -> bool:
+    """Whether an object is that of the request, and as it was written."""
+    match = _BY_CONTENT.fullmatch(name)
+    if match:
+        return hashlib.sha256(data).hexdigest().startswith(match.group(1))
+    kind = InputNotes if name == request.input_notes else _SEALED.get(name)
+    if kind is None:
+        return False
+    try:
+        decode(kind, f"{request.folder}/{name}", data)
+    except CorruptedError:
+        return False
+    return True
+
+
+def _set_aside(store: ObjectStore, collection: str, here: str, keys: list[str], request: Request, run_id: str) -> None:
+    name = f"{request.request_id}-{layout.new_id()}"
+    target = layout.quarantine(collection, "request", name)
+    moved = []
+    for key in keys:
+        size = store.size(key)
+        if size is not None:
+            moved.append(MovedFile(key, f"{target}/{key.removeprefix(f'{here}/')}", size))
+            store.copy(key, moved[-1].key)
+    write_report(
+        store,
+        QuarantineReport(
+            "request", name, collection, here, f"it belongs to {request.folder}, where it was put back", (), None, None,
+            tuple(moved), layout.now().isoformat(), run_id,
+        ),
+    )  # fmt: skip
+    store.delete([one.original for one in moved])
