@@ -18,7 +18,8 @@ import numpy as np
 
 from embedding_assets.chroma.api import read_pages
 from embedding_assets.errors import CommitConflictError, CorruptedError, EmbeddingAssetsError, ObjectMissingError
-from embedding_assets.pipeline.operations import prune_scratch, repair
+from embedding_assets.pipeline.operations import repair
+from embedding_assets.pipeline.this_machine import prune_scratch
 from embedding_assets.reading import Collection
 from embedding_assets.records import digest_of
 from embedding_assets.settings import Settings

@@ -10,7 +10,7 @@ import typer
 from embedding_assets.cli.acting import ALL, change, look_at
 from embedding_assets.cli.options import Env, Json
 from embedding_assets.errors import ConfigurationError
-from embedding_assets.pipeline import operations, upkeep
+from embedding_assets.pipeline import operations, this_machine, upkeep
 from embedding_assets.pipeline.compacting import rebuild_snapshot
 from embedding_assets.pipeline.left_alone import check_store
 from embedding_assets.pipeline.named import NamedKind
@@ -296,7 +296,7 @@ def _register_whole(app: typer.Typer) -> None:
         change(
             environment, collection, dry_run, yes, as_json,
             lambda store, spec, _: operations.prune(store, spec, keep=keep, grace=timedelta(hours=grace_hours)),
-            here=lambda settings: operations.prune_scratch(settings.cache_folder),
+            here=lambda settings: this_machine.prune_scratch(settings.cache_folder),
         )  # fmt: skip
 
 

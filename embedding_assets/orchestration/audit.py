@@ -49,22 +49,23 @@ def build_audit(catalog: Catalog, names: Names) -> dg.JobDefinition:
             names.store_in(context).open(),
         )
         made: list[dg.AssetCheckEvaluation] = []
-        corrupted: list[CollectionSpec] = []
+        corrupted: list[tuple[CollectionSpec, Findings]] = []
         with ScratchFolder("audit") as scratch:
             for spec in chosen(catalog, config.collections):
                 found = check_collection(objects, spec, level, scratch, full_share=config.full_share, turn=turn)
                 context.log.info(f"{spec.name}: {found.summary}")
                 made += evaluations(found, names)
                 if found.count("corrupted") or any(row.get("kind") == GONE for row in found.rows):
-                    corrupted.append(spec)
+                    corrupted.append((spec, found))
             # The failed ones last: a check's page opens with the latest evaluation of any partition. They are events
             # of this run: of those without a run Dagster stores but one per check and partition, ever. And they are
             # told before anything is repaired, which may fail.
             yield from sorted(made, key=lambda one: not one.passed)
             refused: list[RecordsWouldGoError] = []
-            for spec in corrupted if config.repair else ():
+            for spec, found in corrupted if config.repair else ():
                 try:
-                    done = repair(objects, spec, level=level, run_id=context.run_id, scratch=scratch).execute()
+                    planned = repair(objects, spec, level=level, run_id=context.run_id, scratch=scratch, found=found)
+                    done = planned.execute()
                 except RecordsWouldGoError as error:  # the other collections come first
                     context.log.warning(str(error))
                     refused.append(error)

@@ -17,9 +17,9 @@ from embedding_assets.orchestration.tables import rows_table
 from embedding_assets.pipeline import upkeep
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.named import require_named
-from embedding_assets.pipeline.operations import HERE
 from embedding_assets.pipeline.reports import current_report
 from embedding_assets.pipeline.status import collection_status
+from embedding_assets.pipeline.this_machine import HERE
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
 

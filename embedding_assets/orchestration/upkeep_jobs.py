@@ -19,6 +19,7 @@ from embedding_assets.pipeline import operations
 from embedding_assets.pipeline.compacting import rebuild_snapshot
 from embedding_assets.pipeline.findings import Findings, Planned
 from embedding_assets.pipeline.named import require_named
+from embedding_assets.pipeline.this_machine import prune_scratch
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
 
@@ -124,7 +125,7 @@ def upkeep_job(
             # All are planned before anything is done: what one of them refuses is done in none.
             plans = [work(store.open(), spec, config, context.run_id, scratch) for spec in specs]
             if name == "prune":
-                plans.append(operations.prune_scratch(store.cache_folder()))
+                plans.append(prune_scratch(store.cache_folder()))
             for planned in plans:
                 if planned.warning:
                     context.log.warning(f"{planned.collection}: {planned.warning}")

@@ -26,6 +26,7 @@ def compact_or_make_again(
     every_delta: bool = False,
     cache_folder: Path | None = None,
     without: Sequence[str] = (),
+    again: tuple[str, ...] = (),
 ) -> Compaction | None:
     """`compact`; where the new version would hold less because deltas are gone, these are made again of their landings.
 
@@ -44,6 +45,7 @@ def compact_or_make_again(
             every_delta=every_delta,
             without=leave_out,
             cache_folder=cache_folder,
+            again=again,
         )
 
     try:
@@ -64,9 +66,12 @@ def compacted(
     scratch: Path,
     every_delta: bool = False,
     without: Sequence[str] = (),
+    again: tuple[str, ...] = (),
 ) -> Findings:
     """`compact_or_make_again`, and what it did in rows."""
-    done = compact_or_make_again(store, spec, run_id=run_id, scratch=scratch, every_delta=every_delta, without=without)
+    done = compact_or_make_again(
+        store, spec, run_id=run_id, scratch=scratch, every_delta=every_delta, without=without, again=again
+    )
     return in_rows(spec, done)
 
 

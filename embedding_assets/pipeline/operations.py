@@ -16,11 +16,9 @@ from embedding_assets.pipeline.gone import GONE, find_gone, left_without, make_a
 from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.pipeline.landings import damaged_landings, landed_days, move_landings_aside, name_of
 from embedding_assets.pipeline.mending import mend_cell
-from embedding_assets.pipeline.upkeep import check_collection
-from embedding_assets.scratch import dead_folders, remove_dead
+from embedding_assets.pipeline.upkeep import UNMERGED, check_collection
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.cache import working_places
 from embedding_assets.vectorstore.commit import head, load_snapshot, log_end
 from embedding_assets.vectorstore.damage import Damage
 from embedding_assets.vectorstore.gone import claimed, gone_deltas, in_words
@@ -52,7 +50,6 @@ from embedding_assets.vectorstore.snapshots import (
 from embedding_assets.vectorstore.verification import Level, Verdict
 from embedding_assets.vectorstore.verify import verify
 
-HERE = "this machine"  # in the place of a collection
 _MENDED = {"request": "mend", "damaged landing": "quarantine"}
 
 
@@ -221,41 +218,32 @@ def prune(store: ObjectStore, spec: CollectionSpec, *, keep: int, grace: timedel
     return Planned(spec.name, rows, execute, "; ".join(lost))
 
 
-def prune_scratch(cache_folder: Path | None) -> Planned:
-    """Remove the scratch folders and, if there is a cache, the readers' copies that killed processes left here."""
-    places = (None, *(working_places(cache_folder) if cache_folder else ()))
-    rows: tuple[Row, ...] = tuple(
-        {
-            "action": "delete",
-            "name": str(dead.path),
-            "kind": "scratch folder",
-            "reason": "its process has ended",
-            "bytes": dead.size,
-        }
-        for place in places
-        for dead in dead_folders(place)
-    )
-
-    def execute() -> Findings:
-        removed = [dead for place in places for dead in remove_dead(place)]
-        summary = f"{len(removed)} removed, {sum(dead.size for dead in removed)} bytes"
-        return Findings(HERE, rows, summary)
-
-    return Planned(HERE, rows, execute)
-
-
-def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: str, scratch: Path) -> Planned:
+def repair(
+    store: ObjectStore,
+    spec: CollectionSpec,
+    *,
+    level: Level,
+    run_id: str,
+    scratch: Path,
+    found: Findings | None = None,
+) -> Planned:
     """Verify everything, move aside what is corrupted, and compact from what is good.
 
-    The batches of a delta that is moved aside are pending again; the next run of their cell polls them.
+    The batches of a delta that is moved aside are pending again; the next run of their cell polls them. `found` is what
+    `check_collection` has just found; then nothing is verified again.
     """
-    found = check_collection(store, spec, level, scratch)
+    found = found or check_collection(store, spec, level, scratch)
     inventory = take_inventory(store, spec.name)
     places: dict[str, tuple[EntryKind, str, str]] = {
         **{delta.name: ("delta", delta.name, delta.prefix) for delta in inventory.deltas},
         **{version.name: ("snapshot", version.name, version.prefix) for version in inventory.snapshots},
     }
-    damaged = [row for row in found.rows if row.get("verdict") == "corrupted" and row["name"] in places]
+    unmerged = {str(row["name"]): row for row in found.rows if row.get("kind") == UNMERGED}
+    damaged = [
+        row
+        for row in found.rows
+        if row.get("verdict") == "corrupted" and row["name"] in places and row.get("kind") != UNMERGED
+    ]
     rows: list[Row] = [{"action": "quarantine", "name": row["name"], "reason": row["reason"]} for row in damaged]
     rows += [
         {"action": _MENDED[str(row["kind"])], "name": row["name"], "reason": row["reason"]}
@@ -267,12 +255,17 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
         for row in found.rows
         if row.get("kind") == GONE
     ]
+    rows += [{"action": "merge again", "name": name, "reason": row["reason"]} for name, row in unmerged.items()]
     plan = plan_compaction(store, spec, every_delta=True)
     changed = plan.base is not None and any(
         row.get("verdict") == "valid" and row["name"] == plan.base.id and row["reason"] for row in found.rows
     )
-    if damaged or plan.due or changed:
-        reason = "from what is good" if damaged or plan.due else "another program changed the current version's files"
+    if damaged or plan.due or changed or unmerged:
+        reason = (
+            "from what is good"
+            if damaged or plan.due or unmerged
+            else "another program changed the current version's files"
+        )
         rows.append({"action": "compact", "name": spec.name, "reason": reason})
     # What nobody could judge stays where it is; whoever repairs is told as clearly as whoever checks.
     unjudged = [row for row in found.rows if row.get("verdict") == "unknown" and row.get("kind") != GONE]
@@ -306,7 +299,9 @@ def repair(store: ObjectStore, spec: CollectionSpec, *, level: Level, run_id: st
             batches = ", ".join(report.batches) if report else ""
             action = "quarantined" if report else "gone"
             done.append({"action": action, "name": one.name, "reason": one.reason, "pending": batches})
-        made = compacted(store, spec, run_id=run_id, scratch=scratch, every_delta=True, without=again.settled)
+        made = compacted(
+            store, spec, run_id=run_id, scratch=scratch, every_delta=True, without=again.settled, again=tuple(unmerged)
+        )
         # The compaction meets again what was moved just now, and tries again what was left.
         moved = {row["name"] for row in done}
         done += [row for row in made.rows if row["name"] not in moved]

@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedding_assets.batches.files import read_parquet
-from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.landing import Landing, counting_landings
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.child import ids_of_database
-from embedding_assets.errors import CorruptedError, UnreadableError
+from embedding_assets.errors import UnreadableError
 from embedding_assets.pipeline.cells import landings_without_delta
+from embedding_assets.pipeline.conservation import accepted_records, held_origins
 from embedding_assets.pipeline.gone import find_gone
 from embedding_assets.pipeline.kinds import as_held
 from embedding_assets.pipeline.log_walk import walk_log
 from embedding_assets.records import shard_of
 from embedding_assets.scratch import ScratchFolder
-from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.delta import DeltaRef, list_deltas
-from embedding_assets.vectorstore.manifest import BatchEntry, Manifest, load_manifest
+from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.transfer import at_once
 from embedding_assets.vectorstore.verify import Verification, verify
 
@@ -98,7 +96,8 @@ class SnapshotProof:
             they are of another model or dimension.
         waiting: accepted ids whose deltas are not compacted, or not built, yet.
         set_aside: accepted ids of compacted deltas that no database takes; the quarantine has them.
-        lost: all other accepted ids of compacted deltas that are not in the snapshot; there must be none.
+        lost: all other accepted ids of compacted deltas that are not in the snapshot, or only as an older batch had
+            them; there must be none.
         unexplained: ids in the snapshot that no landed batch accepted, such as those of legacy deltas.
         damaged_landings: batches whose landed result can no longer be read, so that their ids could not be compared.
         found, sampled: records that were searched for by their own vector, and found.
@@ -159,15 +158,18 @@ def prove_snapshot(store: ObjectStore, spec: CollectionSpec, scratch: Path) -> S
         if misplaced:
             problems.append(f"{misplaced} records of {part.shard} belong to another shard")
         held.update(ids)
-    accepted = _accepted(store, spec, manifest)
+    accepted = accepted_records(store, spec, manifest)
+    compacted = {one for claim in accepted.claims for one in claim.ids}
+    origins = held_origins(verified.copy, manifest)
+    lost = {one for some in accepted.lost(origins).values() for one in some}
     return SnapshotProof(
         manifest,
         tuple(problems),
-        accepted=len(accepted.compacted | accepted.waiting | accepted.aside),
+        accepted=len(compacted | accepted.waiting | accepted.aside),
         waiting=len(accepted.waiting - held),
         set_aside=tuple(sorted(accepted.aside)),
-        lost=tuple(sorted(accepted.compacted - held)),
-        unexplained=tuple(sorted(held - accepted.compacted)[:_NAMED]),
+        lost=tuple(sorted(lost)),
+        unexplained=tuple(sorted(held - compacted)[:_NAMED]),
         damaged_landings=tuple(accepted.damaged),
         found=examined.found,
         sampled=examined.sampled,
@@ -181,63 +183,3 @@ def _require_judged(verified: Verification) -> None:
     if verified.verdict.kind == "unknown":
         reason, remedy = verified.verdict.reason, "It is examined again by the next run."
         raise verified.cause or UnreadableError(verified.subject, reason, remedy)
-
-
-@dataclass(frozen=True)
-class _Accepted:
-    """All accepted ids: those of compacted deltas, those that still wait, those of compacted deltas that are set
-    aside, and the batches whose lists are damaged."""
-
-    compacted: set[str]
-    waiting: set[str]
-    aside: set[str]
-    damaged: list[str]
-
-
-def _accepted(store: ObjectStore, spec: CollectionSpec, snapshot: Manifest) -> _Accepted:
-    compacted = _compacted_landings(store, spec, snapshot)
-    landings = [
-        landing
-        for day in store.folders(layout.results(spec.name))
-        for landing in counting_landings(store, spec.name, day)
-        if landing.accepted and fits(landing, spec)
-    ]
-
-    def ids(landing: Landing) -> list[str] | None:
-        try:
-            return [str(i) for i in read_parquet(store, landing.folder, landing.accepted_file).column("id").to_pylist()]
-        except CorruptedError:
-            return None
-
-    found = _Accepted(set(), set(), set(), [])
-    for landing, some in zip(landings, at_once(ids, landings, threads=16), strict=True):
-        if some is None:
-            found.damaged.append(landing.batch_id)
-        elif (landing.batch_id, landing.landing_id) in compacted:
-            aside = compacted[landing.batch_id, landing.landing_id]
-            found.aside.update(aside)
-            found.compacted.update(one for one in some if one not in aside)
-        else:
-            found.waiting.update(some)
-    return found
-
-
-def _compacted_landings(
-    store: ObjectStore, spec: CollectionSpec, snapshot: Manifest
-) -> dict[tuple[str, str], frozenset[str]]:
-    """(batch id, landing id) of all that the snapshot's deltas hold -> ids of it that are set aside."""
-    inside = set(snapshot.deltas)
-    refs = [ref for ref in list_deltas(store, spec.name) if ref.id in inside]
-
-    def entries(ref: DeltaRef) -> tuple[BatchEntry, ...]:
-        try:
-            return load_manifest(store, ref.key).batches
-        except CorruptedError:
-            return ()  # the check of the deltas reports it; what it holds counts as waiting
-
-    found: dict[tuple[str, str], frozenset[str]] = {}
-    for entry in (entry for some in at_once(entries, refs, threads=16) for entry in some):
-        landing = (entry.batch_id, entry.landing_id)
-        # A later delta of the same landing may hold what an earlier one set aside.
-        found[landing] = frozenset(entry.set_aside) & found.get(landing, frozenset(entry.set_aside))
-    return found

@@ -14,6 +14,7 @@ from embedding_assets.batches.requests import read_requests
 from embedding_assets.batches.restoring import damaged_entries
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError
+from embedding_assets.pipeline.conservation import accepted_records, held_origins
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.gone import gone_rows
 from embedding_assets.pipeline.gone_landings import gone_landings, gone_requests
@@ -22,9 +23,10 @@ from embedding_assets.pipeline.landings import damaged_landings, landed_days, na
 from embedding_assets.pipeline.log_walk import walk_log
 from embedding_assets.pipeline.statistics import damaged_reports
 from embedding_assets.pipeline.unstorable import deltas_without_some
+from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.commit import history, load_snapshot, log_end
+from embedding_assets.vectorstore.commit import head, history, load_snapshot, log_end
 from embedding_assets.vectorstore.inventory import Inventory, StoredDelta, StoredFolder, take_inventory
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets.vectorstore.unstorable import in_words
@@ -32,6 +34,7 @@ from embedding_assets.vectorstore.verification import Level, Verification
 from embedding_assets.vectorstore.verify import verify
 
 _NAMED = 100
+UNMERGED = "unmerged delta"  # one that is whole, and that the current snapshot holds by its manifest alone
 
 
 def list_snapshots(store: ObjectStore, spec: CollectionSpec) -> Findings:
@@ -122,9 +125,11 @@ def check_collection(
     what = [f"{folder.prefix}/{layout.MANIFEST}" for folder in (*inventory.deltas, *inventory.snapshots)]
     what += [folder.prefix for folder in inventory.waiting_legacy()]
     turns = max(1, round(1 / full_share)) if full_share > 0 else 0
+    commit = head(store, spec.name)
+    current = f"{layout.snapshots(spec.name, commit.version)}/{layout.MANIFEST}" if commit else ""
     for key in what:
         its_turn = turns and zlib.crc32(key.encode()) % turns == turn % turns
-        rows.append(_verdict_row(verify(store, key, spec, level="full" if its_turn else level, scratch=scratch)))
+        rows += _verified_row(store, key, spec, "full" if its_turn else level, scratch, current)
     judged = {row["name"] for row in rows if row.get("verdict") == "corrupted"}
     rows += [row for row in walk_log(store, spec.name) if row["name"] not in judged]
     rows += gone_rows(store, spec, scratch)
@@ -174,6 +179,25 @@ def check_collection(
         for one in store.strangers(spec.name)
     ]
     return Findings(spec.name, tuple(rows), f"{_verdicts(rows)}; {len(inventory.quarantined)} in quarantine")
+
+
+def _verified_row(
+    store: ObjectStore, key: str, spec: CollectionSpec, level: Level, scratch: Path, current: str
+) -> list[Row]:
+    """The verdict of one database; at `full`, of the current snapshot also the deltas whose records it lacks."""
+    if level != "full" or key != current:
+        return [_verdict_row(verify(store, key, spec, level=level, scratch=scratch))]
+    with ScratchFolder("current", scratch) as own:
+        found = verify(store, key, spec, level=level, scratch=own, keep_copy=True)
+        if found.verdict.kind != "valid" or found.manifest is None or found.copy is None:
+            return [_verdict_row(found)]
+        lost = accepted_records(store, spec, found.manifest).lost(held_origins(found.copy, found.manifest))
+    rows = [_verdict_row(found)]
+    for delta, ids in lost.items():
+        some = f"{ids[0]!r}" if len(ids) == 1 else f"{len(ids)}, such as {ids[0]!r}"
+        reason = f"snapshot {found.id} counts it as merged and lacks records of it: {some}; `repair` merges it again"
+        rows.append({"kind": UNMERGED, "name": delta, "verdict": "corrupted", "reason": reason})
+    return rows
 
 
 def _set_aside(store: ObjectStore, spec: CollectionSpec) -> list[Row]:

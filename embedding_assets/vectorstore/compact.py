@@ -16,14 +16,14 @@ from pathlib import Path
 
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.reports import Examination, MergeReport, united_examination, united_merge
-from embedding_assets.errors import CommitConflictError, CorruptedError, EmbeddingAssetsError
+from embedding_assets.errors import CommitConflictError, EmbeddingAssetsError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.adopt import Adoption, adopt_folders
 from embedding_assets.vectorstore.bases import bases, lost_versions
 from embedding_assets.vectorstore.cache import Cache
 from embedding_assets.vectorstore.commit import log_end, repair_pointer, try_commit
-from embedding_assets.vectorstore.damage import Damage
+from embedding_assets.vectorstore.damage import Damage, damage_of
 from embedding_assets.vectorstore.draft import Draft, ShardDone, commit_version, unite, withdraw
 from embedding_assets.vectorstore.gather import look_for_missing
 from embedding_assets.vectorstore.gone import require_kept
@@ -33,7 +33,7 @@ from embedding_assets.vectorstore.marks import mark, unmark
 from embedding_assets.vectorstore.planning import CompactionPlan, plan_compaction
 from embedding_assets.vectorstore.quarantine import execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.shard import make_shard
-from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic, verify_files
+from embedding_assets.vectorstore.transfer import NO_TRAFFIC, Traffic
 from embedding_assets.vectorstore.verification import Verdict
 
 TRIES = 5  # how often a lost commit is started again
@@ -81,6 +81,7 @@ def compact(
     every_delta: bool = False,
     without: Sequence[str] = (),
     cache_folder: Path | None = None,
+    again: tuple[str, ...] = (),
 ) -> Compaction | None:
     """Bring a collection's snapshot up to date with its committed deltas; heal it where it is damaged.
 
@@ -95,6 +96,7 @@ def compact(
         without: deltas that are gone, and that the snapshot may leave out.
         cache_folder: where copies of snapshots are kept on this machine: the current one is taken from there, as far
             as its files still are what they should be, and the new one is left there.
+        again: deltas to merge although the snapshot counts them as merged; merging one again changes nothing else.
 
     Returns:
         None where there is neither a snapshot nor a delta.
@@ -118,6 +120,7 @@ def compact(
             every_delta=every_delta,
             without=without,
             adopt=first,
+            again=again,
         )
         made = replace(made, adoptions=(*made.adoptions, *begun.adoptions))
         if begun.draft is None:
@@ -164,6 +167,7 @@ def begin(
     every_delta: bool = False,
     without: Sequence[str] = (),
     adopt: bool = True,
+    again: tuple[str, ...] = (),
 ) -> Begun:
     """See what a compaction has to make, after legacy data was adopted; the arguments are those of `compact`.
 
@@ -182,10 +186,10 @@ def begin(
             log(f"legacy data in {one.folder}: {one.action} {one.reason}".rstrip())
         plan = planned()
     end = log_end(store, spec.name)
-    again = plan.base is not None and end.lost and plan.base.id in lost_versions(store, spec.name, end)
-    if plan.base and (plan.current or again) and not plan.missing and not plan.resharded:
+    relog = plan.base is not None and end.lost and plan.base.id in lost_versions(store, spec.name, end)
+    if plan.base and (plan.current or relog) and not again and not plan.missing and not plan.resharded:
         # Read to its last byte: whoever asks for a compaction that nothing is due for wants to know, or to heal.
-        problem = _damage_of(store, plan.base)
+        problem = damage_of(store, plan.base)
         # Where entries of the log are lost, the version is committed again, after them.
         if not problem and end.lost and not try_commit(store, plan.base, (), plan.generation, run_id, marked=True):
             problem = "another writer committed meanwhile"
@@ -194,7 +198,15 @@ def begin(
             unmark(store, spec.name, plan.base.deltas)
             return Begun(None, plan.base, tuple(adoptions), plan.aside)
         log(f"snapshot {plan.base.id} is to be made again: {problem}")
-    draft = _draft(store, spec, run_id, rebuild=rebuild, every_delta=every_delta, without=tuple(without))
+    draft = _draft(
+        store,
+        spec,
+        run_id,
+        rebuild=rebuild,
+        every_delta=every_delta or bool(again),
+        without=tuple(without),
+        again=again,
+    )
     for other in draft.aside:
         log(str(other))
     return Begun(draft, None, tuple(adoptions), draft.aside)
@@ -265,6 +277,7 @@ def _draft(
     rebuild: bool,
     every_delta: bool,
     without: tuple[str, ...] = (),
+    again: tuple[str, ...],
 ) -> Draft:
     """What is to be made; the end of the log is looked at first, so that whatever is committed later wins the race."""
     end = log_end(store, spec.name)
@@ -276,7 +289,7 @@ def _draft(
         if base is not None:
             break
     inventory = look_for_missing(store, spec.name, end, base, every_delta=every_delta)
-    held = set(base.deltas) if base else set()
+    held = set(base.deltas) - set(again) if base else set()
     lacking = sorted(d.ref(spec.name) for d in inventory.deltas if d.name not in held)
     kind = collection_kind(store, spec, end, base)
     missing, aside = sort_out(store, lacking, kind)
@@ -295,6 +308,7 @@ def _draft(
         run_id,
         aside,
         without,
+        again,
     )
 
 
@@ -315,12 +329,3 @@ def _all_shards(
                 withdraw(store, one.manifest)
         raise
     return done
-
-
-def _damage_of(store: ObjectStore, manifest: Manifest) -> str:
-    """What is wrong with a snapshot that seemed whole."""
-    try:
-        verify_files(store, manifest)
-    except CorruptedError as error:
-        return error.reason
-    return ""

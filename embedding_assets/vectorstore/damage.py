@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.commit import log_end
 from embedding_assets.vectorstore.manifest import Manifest
 from embedding_assets.vectorstore.quarantine import EntryKind, execute_quarantine, plan_quarantine
+from embedding_assets.vectorstore.transfer import verify_files
 from embedding_assets.vectorstore.verification import Verdict
 
 
@@ -57,3 +59,12 @@ def move_aside(store: ObjectStore, collection: str, damages: Sequence[Damage], e
         plan = plan_quarantine(store, collection, damage.kind, damage.name, damage.folder, verdict, run_id)
         done.append(replace(damage, moved=execute_quarantine(store, plan) is not None))
     return done
+
+
+def damage_of(store: ObjectStore, manifest: Manifest) -> str:
+    """What is wrong with the files of a database that seemed whole; empty where nothing is."""
+    try:
+        verify_files(store, manifest)
+    except CorruptedError as error:
+        return error.reason
+    return ""

@@ -43,6 +43,7 @@ class Draft:
         aside: the committed deltas of another kind.
         without: deltas that are gone and that the version may leave out: what they held is elsewhere, or somebody said
             that it may be lost.
+        again: deltas among `missing` that are merged although the base counts them as merged.
     """
 
     collection: str
@@ -57,6 +58,7 @@ class Draft:
     run_id: str
     aside: tuple[SetAside, ...] = ()
     without: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def gather(store: ObjectStore, draft: Draft, shard: int, work: Path, cache: Cach
             if _take_base(store, draft, shard, base, found, work, cache):
                 break
         fetched = ahead.result()
-    held = set(found.base.deltas) if found.base else set()
+    held = set(found.base.deltas) - set(draft.again) if found.base else set()
     refs = tuple(ref for ref in draft.missing if ref.id not in held)
     if (found.base.id if found.base else None) != draft.base:
         # An older version, or none, lacks more than the one that the draft was made for.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from embedding_assets.pipeline.operations import prune_scratch
+from embedding_assets.pipeline.this_machine import prune_scratch
 from embedding_assets.scratch import ScratchFolder, dead_folders, remove_dead
 from embedding_assets.store.objects import open_store
 from embedding_assets_tests.making import numbered

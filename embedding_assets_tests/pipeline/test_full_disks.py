@@ -23,7 +23,7 @@ import pytest
 
 from embedding_assets.errors import EmbeddingAssetsError, LocalDiskError, StoreError
 from embedding_assets.local_disk import local_trouble
-from embedding_assets.pipeline import operations, upkeep
+from embedding_assets.pipeline import operations, this_machine, upkeep
 from embedding_assets.pipeline.cells import build_cell_deltas, land_cell, submit_cell
 from embedding_assets.pipeline.reports import current_report
 from embedding_assets.reading import Collection
@@ -61,7 +61,7 @@ STEPS: dict[str, tuple[str, Step]] = {
     "check": ("whole", lambda c, tmp, cache: upkeep.check_collection(c.store, c.spec, "quick", tmp)),
     "repair": ("whole", repaired),
     "prune": ("whole", lambda c, tmp, cache: operations.prune(c.store, c.spec, keep=1, grace=timedelta(0)).execute()),
-    "prune here": ("whole", lambda c, tmp, cache: operations.prune_scratch(cache).execute()),
+    "prune here": ("whole", lambda c, tmp, cache: this_machine.prune_scratch(cache).execute()),
     "report": ("whole", lambda c, tmp, cache: current_report(c.store, c.spec, tmp, cache_folder=cache)),
 }
 # What needs which disk. Everything else goes on without it, or says of a database that it could not be judged.

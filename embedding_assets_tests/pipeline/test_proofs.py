@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 
 from embedding_assets.chroma.api import opened
+from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.proofs import prove_deltas
+from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.commit import head, load_snapshot, try_commit
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
 from embedding_assets.vectorstore.manifest import Manifest, describe_files
 from embedding_assets.vectorstore.publish import announce, place
 from embedding_assets.vectorstore.transfer import download_files
-from embedding_assets_tests.cells import Cell, contents, flip, receipt_lines
+from embedding_assets_tests.cells import Cell, contents, flip, receipt_lines, wait_for_another_second
 from embedding_assets_tests.forging import forge
 
 pytestmark = pytest.mark.service
@@ -194,25 +196,48 @@ def test_a_snapshot_that_was_edited_is_noticed_even_where_all_checksums_were_mad
     assert not any("holds 0 records" in problem for problem in proof.problems)
 
 
-def test_records_of_a_delta_that_the_snapshot_claims_and_does_not_hold_are_lost(
-    delivered: Cell, tmp_path: Path
+def claim_without_merging(cell: Cell, folder: Path) -> Manifest:
+    """Commit the current snapshot again as a version that counts every delta as merged."""
+    before = snapshot_of(cell)
+    download_files(cell.store, before, folder)
+    every = tuple(ref.id for ref in list_deltas(cell.store, cell.spec.name))
+    claims = dataclasses.replace(before, id=layout.new_version(2), generation=2, parent=before.id, deltas=every)
+    place(cell.store, claims, folder)
+    announce(cell.store, claims)
+    assert try_commit(cell.store, claims, ())
+    return claims
+
+
+def later(texts: dict[str, str]) -> dict[str, str]:
+    return {record_id: f"{text} once more" for record_id, text in texts.items()}
+
+
+@pytest.mark.parametrize(
+    ("more", "lost"),
+    [(receipt_lines(25), range(20, 25)), (later(receipt_lines(3)), range(3))],
+    ids=["new records", "later texts of records that are there"],
+)
+def test_records_of_a_delta_that_the_snapshot_claims_and_does_not_hold_are_named_and_merged_again(
+    delivered: Cell, tmp_path: Path, more: dict[str, str], lost: range
 ) -> None:
-    before = snapshot_of(delivered)
-    delivered.write(receipt_lines(25))
+    wait_for_another_second()
+    delivered.write(more)
     (unmerged,) = delivered.deliver().built
-    assert delivered.proof().waiting == 5
-    download_files(delivered.store, before, tmp_path / "same")
-    claims = dataclasses.replace(
-        before,
-        id=layout.new_version(2),
-        generation=2,
-        parent=before.id,
-        deltas=(*before.deltas, unmerged.id),
-    )
-    place(delivered.store, claims, tmp_path / "same")
-    announce(delivered.store, claims)
-    assert try_commit(delivered.store, claims, (unmerged,))
+    claims = claim_without_merging(delivered, tmp_path / "same")
     proof = delivered.proof()
     assert proof.problems == ()
-    assert (proof.lost, proof.waiting) == (tuple(f"line-{n:05d}" for n in range(20, 25)), 0)
+    assert proof.lost == tuple(f"line-{n:05d}" for n in lost)
     assert not proof.conserved
+
+    store, spec = delivered.store, delivered.spec
+    (row,) = [row for row in check_collection(store, spec, "full", tmp_path).rows if row.get("verdict") == "corrupted"]
+    assert row["name"] == unmerged.id
+    assert claims.id in str(row["reason"])
+    planned = repair(store, spec, level="full", run_id="test", scratch=tmp_path)
+    assert [row["action"] for row in planned.rows] == ["merge again", "compact"]
+    planned.execute()
+    assert check_collection(store, spec, "full", tmp_path).count("corrupted") == 0
+    proof = delivered.proof()
+    assert (proof.problems, proof.lost, proof.waiting) == ((), (), 0)
+    assert snapshot_of(delivered).parent == claims.id
+    assert {ref.id for ref in list_deltas(store, spec.name)} == set(claims.deltas)
