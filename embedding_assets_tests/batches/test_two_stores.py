@@ -111,7 +111,7 @@ def test_a_batch_that_does_not_say_whose_it_is_is_adopted_and_never_cancelled(bo
     twins = [one.api.create_batch(batch.input_file_id, unsaid) for _ in range(2)]
     assert look(one) == []
     key = f"{layout.requests(one.spec.name, DAY, request_id)}/{layout.BATCH}"
-    one.store.delete([key])
+    one.store.delete([key, layout.asked_batch(one.spec.name, DAY, 1)])
     one.api.cancel(batch_id)
     (row,) = one.submit().rows  # as after a crash; its own batch was cancelled meanwhile
     assert row.action == "adopted"
