@@ -35,9 +35,8 @@ def test_a_crash_between_submission_and_landing_is_found_and_made_good(cell: Cel
 def test_a_crash_before_the_batch_was_recorded_pays_for_nothing_twice(cell: Cell) -> None:
     cell.submit()
     paid = cell.batch_ids()
-    for item in list(cell.store.walk(layout.requests(cell.spec.name, cell.day))):
-        if item.key.endswith(f"/{layout.BATCH}"):
-            cell.store.delete([item.key])
+    for folder in (layout.requests(cell.spec.name, cell.day), layout.asked(cell.spec.name, cell.day)):
+        cell.store.delete([item.key for item in cell.store.walk(folder) if item.key.endswith(layout.BATCH)])
     cell.wait()
     (found,) = cell.to_run()
     assert found.ask
