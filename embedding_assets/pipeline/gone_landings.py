@@ -37,8 +37,11 @@ def gone_landings(store: ObjectStore, books: CellBalance) -> list[Damaged]:
     ]
 
 
-def gone_requests(store: ObjectStore, books: CellBalance) -> list[Damaged]:
+def gone_requests(store: ObjectStore, books: CellBalance, *, read_deltas: bool = False) -> list[Damaged]:
     """The requests of a cell of which nothing is left but landings or deltas.
+
+    Args:
+        read_deltas: whether to read what the deltas hold also where the cell has requests.
 
     Raises:
         StoreError: the store did not answer, or refuses.
@@ -58,7 +61,8 @@ def gone_requests(store: ObjectStore, books: CellBalance) -> list[Damaged]:
                 found[landing.request_id] = Damaged(landing.request_id, key, reason)
     # A collection of which nothing was ever asked here has deltas alone.
     asked = known or store.folders(layout.requests(collection)) or store.folders(layout.results(collection))
-    for batch_id, (delta_id, _) in _holders(store, books).items() if asked and not named else ():
+    told_by_deltas = asked and not named and (read_deltas or not books.batches)
+    for batch_id, (delta_id, _) in _holders(store, books).items() if told_by_deltas else ():
         if layout.part(batch_id) not in known | landed:
             reason = f"no request of batch {batch_id} is left, and delta {delta_id} holds its records"
             found[batch_id] = Damaged(f"of batch {batch_id}", layout.requests(collection, day), reason)

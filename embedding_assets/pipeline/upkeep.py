@@ -141,7 +141,7 @@ def check_collection(
         if books.limited:
             rows.append({"kind": "limit", "name": day, "state": books.limited_in_words})
         requests = [item.request for item in read_requests(store, spec.name, day)]
-        hurt = [*books.damaged, *gone_requests(store, books), *damaged_entries(store, requests)]
+        hurt = [*books.damaged, *gone_requests(store, books, read_deltas=True), *damaged_entries(store, requests)]
         if level == "full":
             hurt += damaged_documents(store, requests)
         for one in {damage.key: damage for damage in hurt}.values():
