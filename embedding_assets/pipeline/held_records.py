@@ -12,7 +12,7 @@ from pathlib import Path
 
 from embedding_assets.batches.documents import canonical
 from embedding_assets.batches.relanding import Held
-from embedding_assets.chroma.sources import read_source
+from embedding_assets.chroma.sources import read_source, read_sources
 from embedding_assets.chroma.spec import Source
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.records import BATCH_KEY, RESERVED_KEYS, RecordBatch
@@ -95,10 +95,21 @@ class HeldRecords:
                     continue
                 try:
                     download_database(self.store, part, folder)
+                    whole = self._holds_what_it_says(part, folder)
                 except (CorruptedError, ObjectMissingError):
+                    whole = False
+                if not whole:
                     shutil.rmtree(folder, ignore_errors=True)
                     return False
             return True
+
+    def _holds_what_it_says(self, part: Manifest, folder: Path) -> bool:
+        """Whether its records are those of its manifest's digest; checksums of files can be made to fit."""
+        problems: list[str] = []
+        source = Source(folder, part.id, digest=part.digest, count=part.count)
+        for _ in read_sources([source], self.collection, problems):
+            pass
+        return not problems
 
     def _folder(self, part: Manifest) -> Path:
         return self.scratch / part.id / (part.shard or "database")
