@@ -68,7 +68,9 @@ def damaged_entries(store: ObjectStore, requests: Iterable[Request]) -> list[Dam
         found: list[Damaged] = []
         for kind, key in ((AskedEntry, layout.asked(*place)), (SentBatch, layout.asked_batch(*place))):
             try:
-                reason = "" if find(store, kind, key) or kind is SentBatch else "is gone from the store"
+                reason = "" if find(store, kind, key) else "is gone from the store"
+                if reason and kind is SentBatch:
+                    reason = "is a folder where a file belongs" if any(True for _ in store.walk(key)) else ""
             except CorruptedError as error:
                 reason = error.reason
             if reason:

@@ -38,6 +38,7 @@ from embedding_assets.batches.requests import (
     Damaged,
     SentBatch,
     foreign_request_id,
+    keep_batch,
     read_history,
     request_id_of,
     write_files,
@@ -59,6 +60,7 @@ from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport,
 _FILE = re.compile(r"(ids|documents)-([0-9a-f]{16})\.parquet")
 _MADE = re.compile(rb'"made": "(\d{8}T\d{12}-[0-9a-f]{8})"')
 _NOTES = re.compile(r"input-[0-9a-f]{16}\.json")
+_SUFFIXES = (".json", ".parquet")
 _ATTEMPTS = 50
 _LISTS = 100  # of refused documents, that are looked through for one that is whole
 _FAR_SECONDS = 7 * 86_400
@@ -105,6 +107,9 @@ def mend_cell(
     asked = [with_landing(item, landings) for item in asked]
     known = {item.request.request_id: item for item in asked}
     for item in asked:
+        if item.batch and any(one.key == layout.asked_batch(spec.name, day, item.request.number) for one in done):
+            keep_batch(store, item.request, item.batch)
+    for item in asked:
         if item.damage and item.damage not in damaged:
             hurt.setdefault(item.damage.request_id, []).append(item.damage)
     of_request = {some[0].request_id: some for some in landings.values() if some[0].status != LOST}
@@ -131,12 +136,12 @@ def mend_cell(
 
 
 def _misplaced(store: ObjectStore, collection: str, day: str, run_id: str) -> list[Damaged]:
-    """Folders where objects of requests belong; what is in them moves to the quarantine."""
+    """Folders where objects of requests, or entries of the log, belong; what is in them moves to the quarantine."""
     parts = [item.key.split("/") for item in store.walk(layout.requests(collection, day))]
-    keys = {"/".join(part[:5]) for part in parts if len(part) > 5 and part[4].endswith((".json", ".parquet"))}
-    return [
-        Damaged(key.split("/")[3], key, REASON) for key in sorted(keys) if make_room(store, collection, key, run_id)
-    ]
+    found = {"/".join(part[:5]): part[3] for part in parts if len(part) > 5 and part[4].endswith(_SUFFIXES)}
+    parts = [item.key.split("/") for item in store.walk(layout.asked(collection, day))]
+    found |= {"/".join(part[:4]): NO_REQUEST for part in parts if len(part) > 4 and part[3].endswith(_SUFFIXES)}
+    return [Damaged(of, key, REASON) for key, of in sorted(found.items()) if make_room(store, collection, key, run_id)]
 
 
 @dataclass

@@ -171,23 +171,36 @@ def test_requests_of_a_version_without_the_log_are_entered_when_their_cell_is_su
     assert cell.books().accepted == cell.books().requested == paid(cell) == RECORDS
 
 
-def test_a_damaged_copy_of_a_batchs_record_is_found_and_written_again(landed: Cell, tmp_path: Path) -> None:
+def _folder_at(cell: Cell, key: str) -> None:
+    cell.store.delete([key])
+    cell.store.put_new(f"{key}/x", b"x")
+
+
+@pytest.mark.parametrize("damage", ["emptied", "folder"])
+def test_a_damaged_copy_of_a_batchs_record_is_found_and_written_again(
+    landed: Cell, damage: str, tmp_path: Path
+) -> None:
     key = layout.asked_batch(landed.spec.name, landed.day, 1)
     whole = landed.store.get(key)
-    landed.store.replace(key, b"")
+    if damage == "folder":
+        _folder_at(landed, key)
+    else:
+        landed.store.replace(key, b"")
     found = check_collection(landed.store, landed.spec, "quick", tmp_path)
     assert [row["reason"][: len(key)] for row in found.rows if row["verdict"] == "corrupted"] == [key]
     landed.land()
     assert landed.store.get(key) == whole
 
 
-@pytest.mark.parametrize("damage", ["garbage", "deleted", "swapped"])
+@pytest.mark.parametrize("damage", ["garbage", "deleted", "swapped", "folder"])
 def test_a_damaged_entry_of_the_log_is_found_and_written_again(landed: Cell, damage: str, tmp_path: Path) -> None:
     cell, before = landed, paid(landed)
     first, second = (layout.asked(cell.spec.name, cell.day, number) for number in (1, 2))
     whole = cell.store.get(first)
     if damage == "deleted":
         cell.store.delete([first])
+    elif damage == "folder":
+        _folder_at(cell, first)
     else:
         cell.store.replace(first, b"{garbage" if damage == "garbage" else cell.store.get(second))
     found = check_collection(cell.store, cell.spec, "quick", tmp_path)
@@ -197,6 +210,15 @@ def test_a_damaged_entry_of_the_log_is_found_and_written_again(landed: Cell, dam
     assert check_collection(cell.store, cell.spec, "quick", tmp_path).count("corrupted") == 0
     assert cell.books().accepted == cell.books().requested == RECORDS
     assert paid(cell) == before
+
+
+def test_a_folder_in_the_place_of_the_next_entry_of_the_log_does_not_stop_what_is_asked(landed: Cell) -> None:
+    key = layout.asked(landed.spec.name, landed.day, 3)
+    landed.store.put_new(f"{key}/x", b"x")
+    landed.write(receipt_lines(RECORDS + 5))
+    assert landed.submit().count("submitted") == 5
+    finish(landed)
+    assert landed.books().accepted == landed.books().requested == paid(landed) == RECORDS + 5
 
 
 def test_what_the_log_hides_behind_a_damaged_or_deleted_entry_is_asked_only_once(landed: Cell) -> None:
