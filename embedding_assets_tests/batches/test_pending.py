@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from embedding_assets.batches import client, pending, results
+from embedding_assets.batches import by_id, client, pending
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.client import BatchPage, EmbeddingApi
 from embedding_assets.batches.pending import pending_cells
@@ -210,7 +210,7 @@ def test_a_list_of_what_is_recent_is_not_read_to_its_end(seven: World) -> None:
 
 
 def test_many_batches_are_polled_by_the_page(seven: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "PAGE", 2)
+    monkeypatch.setattr(by_id, "PAGE", 2)
     api = counting(seven)
     assert poll(api, seven.store, seven.spec, DAY).count("landed") == 7
     assert api.batches == 0

@@ -109,24 +109,40 @@ def test_when_the_api_has_no_file_any_more_the_landed_result_takes_its_place(wor
     assert max(world.paid().values()) == 1
 
 
-def test_when_the_landed_result_is_gone_too_it_is_asked_again(world: World, tmp_path: Path) -> None:
-    run_cell(world, tmp_path)
-    bring_up(world, tmp_path)
-    old = corrupt_and_heal(world, tmp_path)
-    forget(world)
+def damage_landings(world: World) -> None:
     for item in list(world.store.walk(f"{world.spec.name}/results")):
         if item.key.endswith("records.parquet"):
             flip(world.store, item.key)
+
+
+def test_when_the_landed_result_is_gone_too_the_snapshot_takes_its_place(world: World, tmp_path: Path) -> None:
+    run_cell(world, tmp_path)
+    snapshot = bring_up(world, tmp_path)
+    old = corrupt_and_heal(world, tmp_path)
+    forget(world)
+    damage_landings(world)
+    assert set(run_cell(world, tmp_path).values()) == {"kept"}
+    assert only_delta(world).count == old.count
+    assert bring_up(world, tmp_path).count == snapshot.count
+    assert due(world) == []
+    assert max(world.paid().values()) == 1
+
+
+def test_when_no_copy_is_left_it_is_asked_again(world: World, tmp_path: Path) -> None:
+    run_cell(world, tmp_path)
+    old = corrupt_and_heal(world, tmp_path)
+    forget(world)
+    damage_landings(world)
     assert "lost" not in run_cell(world, tmp_path).values()  # the API may have it again: it has two days
     with world.later(days=3):
         assert "lost" in run_cell(world, tmp_path).values()
         assert due(world) == [world.day]
         run_cell(world, tmp_path)
-        snapshot = bring_up(world, tmp_path)
-        assert snapshot.count == old.count
+        assert bring_up(world, tmp_path).count == old.count
         assert due(world) == []
         world.balance()
-    assert [entry.name for entry in list_quarantine(world.store, world.spec.name)] == [old.id]
+    kinds = [entry.kind for entry in list_quarantine(world.store, world.spec.name)]
+    assert sorted(kinds) == ["delta", "landing"]
 
 
 def test_a_delta_whose_manifest_is_damaged_stops_nobody(world: World, tmp_path: Path) -> None:
