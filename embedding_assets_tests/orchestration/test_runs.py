@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from embedding_assets.batches.files import encode, read_parquet, store_file, write_parquet
-from embedding_assets.batches.landing import counting_landings
+from embedding_assets.batches.landing import counting_landings, outcome_of
 from embedding_assets.orchestration.checks.requests import CLAIMED
 from embedding_assets.pipeline.quality import CHECKS
+from embedding_assets.records import ContentDigest, RecordBatch
 from embedding_assets.sandbox import BatchFault, LineFault
 from embedding_assets.store import layout
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
@@ -148,22 +150,41 @@ def test_documents_that_cannot_be_asked_are_named(fresh: Deployment) -> None:
     assert said["refused"] == [{"document": f"{path}:21", "reason": "the text is empty"}]
 
 
-def shorten_a_list_of_accepted_ids(deployment: Deployment, folder: Path) -> str:
-    """A landing that forgot one of its records, with checksums that fit, as a mistake in a program would leave it."""
+def forget_a_record(deployment: Deployment, folder: Path) -> str:
+    """A landing that forgot one of its records, with all that it says made to fit, as a program's mistake would."""
     cell = deployment.cell
     landing = counting_landings(cell.store, cell.spec.name, cell.day)[0]
-    ids = read_parquet(cell.store, landing.folder, landing.accepted_file)
-    path = write_parquet(ids.slice(1), folder / landing.accepted_file.name)
-    forged = replace(landing, accepted_file=store_file(cell.store, landing.folder, path))
+    tables = [read_parquet(cell.store, landing.folder, file) for file in (landing.records_file, landing.accepted_file)]
+    row = tables[0].column("id").to_pylist().index(forgotten := str(tables[1].column("id")[0]))
+    records = pa.concat_tables([tables[0].slice(0, row), tables[0].slice(row + 1)]).combine_chunks()
+    files = [
+        store_file(cell.store, landing.folder, write_parquet(table, folder / file.name))
+        for table, file in ((records, landing.records_file), (tables[1].slice(1), landing.accepted_file))
+    ]
+    digest = ContentDigest()
+    digest.add(RecordBatch.from_arrow(records))
+    counts = landing.missing, landing.repeated, landing.stray
+    forged = replace(
+        landing,
+        accepted=landing.accepted - 1,
+        digest=digest.hex(),
+        outcome=outcome_of(landing.status, digest.hex(), landing.accepted - 1, [], *counts),
+        records_file=files[0],
+        accepted_file=files[1],
+    )
     key = f"{landing.folder}/{layout.MANIFEST}"
     cell.store.replace(key, encode(forged, key))
-    return str(ids.column("id")[0])
+    return forgotten
 
 
 def test_results_that_do_not_add_up_fail_the_run_and_nothing_is_built_of_them(
     landed_only: Deployment, tmp_path: Path
 ) -> None:
-    forgotten = shorten_a_list_of_accepted_ids(landed_only, tmp_path)
+    forgotten = forget_a_record(landed_only, tmp_path)
+    api = landed_only.cell.api
+    for batch in api.list_batches(0):  # else the results are had again, whole
+        if batch.metadata.get("collection") == landed_only.cell.spec.name and batch.output_file_id:
+            api._client.files.delete(batch.output_file_id)
     before = contents(landed_only.cell.store)
     result = landed_only.run_cell("batch_results", "deltas")
     assert not result.success
