@@ -65,6 +65,8 @@ def latest_content(store: ObjectStore, collection: str, since: str = "", days: I
             guess(request.folder)
             continue
         ids = table.column("id").to_pylist()
+        if len(set(ids)) < len(ids):  # it was edited, and which of two is right is not known
+            latest.uncertain.update(table.column("digest").to_pylist())
         latest.digests.update(zip(ids, table.column("digest").to_pylist(), strict=True))
         latest.requests.update(dict.fromkeys(ids, request.request_id))
     return latest

@@ -25,8 +25,8 @@ _ROWS = 5_000
 def damaged_documents(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:
     """The documents of requests that are there and are not what was asked: reads them all.
 
-    Their digests are held against what they say, and against the list of ids: files that were edited together with
-    `request.json` contradict one another.
+    Their digests are held against what they say, and ids and digests against the list of ids: files that were edited
+    together with `request.json` contradict one another.
     """
 
     def look(request: Request) -> Damaged | None:
@@ -36,18 +36,19 @@ def damaged_documents(store: ObjectStore, requests: Iterable[Request]) -> list[D
         try:
             with ScratchFolder("documents") as scratch:
                 path = fetch_file(store, request.folder, request.documents, scratch / "documents.parquet")
-                own = own_digests(path)
+                own = own_pairs(path)
         except CorruptedError as error:
             return Damaged(request.request_id, key, error.reason)
         if own is None:
             return Damaged(request.request_id, key, "holds documents that are not those that were asked")
         with suppress(CorruptedError):
-            listed = digests_of(asked_ids(store, request))
+            listed = pairs_of(asked_ids(store, request))
             entry = entry_of(store, request)
             if own != listed:
-                # The entry of the log was written by itself, and decides; else the number of records does.
-                asked = digests_of(ids_of(entry)) if entry else listed
-                wrong = request.ids if asked == own else request.documents
+                # A digest is that of its id, too. The entry of the log was written by itself, and decides about them;
+                # else the number of records does.
+                asked = pairs_of(ids_of(entry)) if entry else listed
+                wrong = request.ids if asked == own or _digests(own) == _digests(listed) else request.documents
                 reason = f"contradicts the request's {'documents' if wrong == request.ids else 'list of ids'}"
                 return Damaged(request.request_id, f"{request.folder}/{wrong.name}", reason)
         return None
@@ -55,20 +56,24 @@ def damaged_documents(store: ObjectStore, requests: Iterable[Request]) -> list[D
     return [one for one in in_parallel(look, requests) if one is not None]
 
 
-def digests_of(ids: pa.Table) -> set[bytes]:
-    """The digests in a list of ids."""
-    return set(ids.column("digest").to_pylist())
+def pairs_of(ids: pa.Table) -> set[tuple[str, bytes]]:
+    """The ids in a list, each with its digest."""
+    return set(zip(ids.column("id").to_pylist(), ids.column("digest").to_pylist(), strict=True))
 
 
-def own_digests(path: Path) -> set[bytes] | None:
-    """The digests of documents; None where one is not that of the document beside it."""
-    found: set[bytes] = set()
+def _digests(pairs: set[tuple[str, bytes]]) -> set[bytes]:
+    return {digest for _, digest in pairs}
+
+
+def own_pairs(path: Path) -> set[tuple[str, bytes]] | None:
+    """The ids of documents, each with its digest; None where one is not that of the document beside it."""
+    found: set[tuple[str, bytes]] = set()
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for part in file.iter_batches(_ROWS, columns=["id", "document", "metadata", "digest"]):
             *rows, digests = (part.column(name).to_pylist() for name in ("id", "document", "metadata", "digest"))
             if any(content_digest(*row) != digest for *row, digest in zip(*rows, digests, strict=True)):
                 return None
-            found.update(digests)
+            found.update(zip(rows[0], digests, strict=True))
     return found
 
 
@@ -76,7 +81,8 @@ def proved_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], 
     """As `asked_ids`; a list that was edited together with `request.json` is not believed.
 
     The id of a request is the digest of what it asks. Where it replaces other texts their requests belong to it, too;
-    then the list is held against the entry of the log.
+    then the list is held against the entry of the log. Where `found` is to be told, so are the ids beside the digests;
+    of two that differ, the documents tell which is right.
     """
     ids = asked_ids(store, request, found)
     if request.foreign or not request.number:
@@ -86,16 +92,26 @@ def proved_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], 
             name=request.collection, model=request.model, dimensions=request.dimensions
         )
         digests = ids.column("digest").to_pylist()
-        if request_id_of(known_identity(store), asked, request.day, request.attempt, digests) == request.request_id:
+        named = request_id_of(known_identity(store), asked, request.day, request.attempt, digests) == request.request_id
+        if named and not found:
             return ids
         entry = entry_of(store, request)
         entered = ids_of(entry) if entry else ids
-        if digests_of(entered) != set(digests) and entered.num_rows == request.count:
+        same = set(entered.column("digest").to_pylist()) == set(digests)
+        renamed = same and pairs_of(entered) != pairs_of(ids) and not _are_of_documents(store, request, ids)
+        if renamed or (not named and not same and entered.num_rows == request.count):
             if found:
                 key = f"{request.folder}/{request.ids.name}"
                 found(Damaged(request.request_id, key, "is not the list that was entered in the log"))
             return entered
     return ids
+
+
+def _are_of_documents(store: ObjectStore, request: Request, ids: pa.Table) -> bool:
+    with suppress(CorruptedError), ScratchFolder("documents") as scratch:
+        path = fetch_file(store, request.folder, request.documents, scratch / "documents.parquet")
+        return own_pairs(path) == pairs_of(ids)
+    return False
 
 
 def damaged_ids(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:

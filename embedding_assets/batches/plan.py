@@ -188,8 +188,10 @@ def _new(
 ) -> tuple[tuple[Planned, ...], int, tuple[Refused, ...]]:
     """The documents whose content is not the one last asked for, cut into requests."""
     table = documents.table
-    ids, digests = table.column("id").to_pylist(), table.column("digest").to_pylist()
-    wanted = [latest.digests.get(i) != d and d not in latest.uncertain for i, d in zip(ids, digests, strict=True)]
+    digests = table.column("digest").to_pylist()
+    # A digest is that of its id, too: where a list was edited so that it stands beside another id, it counts as asked.
+    asked = latest.uncertain.union(latest.digests.values())
+    wanted = [digest not in asked for digest in digests]
     before = len(wanted) - sum(wanted)
     table = table.filter(pa.array(wanted, pa.bool_()))
     sizes = line_sizes(spec, table)

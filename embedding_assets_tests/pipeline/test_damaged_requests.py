@@ -161,6 +161,15 @@ def _another_digest(cell: Cell, asked: Asked, name: str, folder: Path) -> Reques
     return _with_file(cell, asked, "ids", edited, folder)
 
 
+def _other_ids(cell: Cell, asked: Asked, swapped: bool, folder: Path) -> Request:
+    """The list with another id beside a digest, or with two ids in each other's place; the digests are as they were."""
+    rows = pq.read_table(pa.BufferReader(cell.store.get(f"{asked.request.folder}/{asked.request.ids.name}")))
+    first, second, *others = rows.column("id").to_pylist()
+    ids = pa.array([second, first, *others] if swapped else [f"{first}x", second, *others])
+    edited = rows.set_column(rows.schema.get_field_index("id"), rows.schema.field("id"), ids)
+    return _with_file(cell, asked, "ids", edited, folder)
+
+
 def _another_text(cell: Cell, asked: Asked, name: str, folder: Path) -> Request:
     rows = pq.read_table(pa.BufferReader(cell.store.get(f"{asked.request.folder}/{asked.request.documents.name}")))
     texts = pa.array([text + "!" for text in rows.column("document").to_pylist()])
@@ -171,6 +180,8 @@ def _another_text(cell: Cell, asked: Asked, name: str, folder: Path) -> Request:
 EDITS: dict[str, Callable[[Cell, Asked, Path], Request]] = {
     "ids without a row": lambda cell, asked, folder: _a_row_gone(cell, asked, "ids", folder),
     "ids with another digest": lambda cell, asked, folder: _another_digest(cell, asked, "ids", folder),
+    "ids with another id": lambda cell, asked, folder: _other_ids(cell, asked, False, folder),
+    "ids with two ids swapped": lambda cell, asked, folder: _other_ids(cell, asked, True, folder),
     "documents without a row": lambda cell, asked, folder: _a_row_gone(cell, asked, "documents", folder),
     "another text": lambda cell, asked, folder: _another_text(cell, asked, "documents", folder),
     "another count": lambda cell, asked, folder: replace(asked.request, count=asked.request.count + 1),
@@ -197,6 +208,24 @@ def test_what_was_edited_and_sealed_again_is_held_against_the_rest_of_its_reques
     assert paid(cell) == before, "something was paid twice"
     after = check_collection(cell.store, cell.spec, "full", tmp_path)
     assert not [row for row in after.rows if row.get("verdict") == "corrupted"]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_ids_that_were_edited_beside_their_digests_are_neither_asked_again_nor_left_out(
+    stage: Cell, swapped: bool, tmp_path: Path
+) -> None:
+    cell = stage.copy(tmp_path)
+    before = paid(cell)
+    request = _other_ids(cell, read_requests(cell.store, cell.spec.name, cell.day)[0], swapped, tmp_path)
+    key = f"{request.folder}/{layout.REQUEST}"
+    cell.store.replace(key, encode(request, key))
+    today = replace(cell, day=layout.day_of(layout.now().timestamp()))
+    today.write(receipt_lines(RECORDS))
+    assert today.submit().count("submitted") == 0
+    _pass(cell)
+    assert {one.id: one.document for one in cell.read().get(limit=RECORDS)} == receipt_lines(RECORDS)
+    assert paid(cell) == before, "something was paid twice"
+    assert not check_collection(cell.store, cell.spec, "full", tmp_path).count("corrupted")
 
 
 def test_a_damaged_list_of_refused_documents_is_moved_aside_and_made_again(stage: Cell, tmp_path: Path) -> None:
