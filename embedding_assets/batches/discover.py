@@ -295,7 +295,7 @@ class _Finder:
         key = layout.requests(collection, day, request_id)
         folder.mkdir(parents=True, exist_ok=True)
         stored, ids = write_files(self._store, key, documents, folder)
-        notes = write_input_notes(self._store, key, share.notes)
+        notes = write_input_notes(self._store, collection, day, request_id, share.notes)
         # Before the intent, for once: an intent without a batch would be submitted.
         commit_batch(
             self._store, key, SentBatch(batch.id, batch.created_at, batch.input_file_id, True, batch.expires_at)

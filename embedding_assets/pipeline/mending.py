@@ -47,6 +47,7 @@ from embedding_assets.batches.restoring import damaged_entries, read_restored, w
 from embedding_assets.batches.standing import with_landing
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, DocumentError, ObjectMissingError, StoreError
+from embedding_assets.pipeline.aside import mend_notes, move_aside
 from embedding_assets.pipeline.held_records import HeldRecords
 from embedding_assets.pipeline.moved import put_back
 from embedding_assets.scratch import ScratchFolder
@@ -55,7 +56,6 @@ from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.manifest import BatchEntry
 from embedding_assets.vectorstore.misplaced import REASON, make_room
-from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
 
 _FILE = re.compile(r"(ids|documents)-([0-9a-f]{16})\.parquet")
 _MADE = re.compile(rb'"made": "(\d{8}T\d{12}-[0-9a-f]{8})"')
@@ -112,6 +112,7 @@ def mend_cell(
     for item in asked:
         if item.damage and item.damage not in damaged:
             hurt.setdefault(item.damage.request_id, []).append(item.damage)
+    done += mend_notes(store, [item.request for item in asked], run_id)
     of_request = {some[0].request_id: some for some in landings.values() if some[0].status != LOST}
     for request_id in of_request.keys() - known.keys() - hurt.keys():
         key = f"{layout.requests(spec.name, day, request_id)}/{layout.REQUEST}"
@@ -260,22 +261,7 @@ class _Mender:
         return None
 
     def _move_aside(self, one: Damaged) -> None:
-        """Move a damaged object to the quarantine, if it is there at all."""
-        size = self.store.size(one.key)
-        if size is None:
-            return
-        name = f"{one.request_id}-{layout.new_id()}"
-        folder, _, file = one.key.rpartition("/")
-        moved = MovedFile(one.key, f"{layout.quarantine(self.spec.name, 'request', name)}/{file}", size)
-        self.store.copy(moved.original, moved.key)
-        write_report(
-            self.store,
-            QuarantineReport(
-                "request", name, self.spec.name, folder, one.reason, (), None, None, (moved,),
-                layout.now().isoformat(), self.run_id,
-            ),
-        )  # fmt: skip
-        self.store.delete([one.key])
+        move_aside(self.store, self.spec.name, one, self.run_id)
 
     def _documents(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 from embedding_assets.batches.asked_log import days_of
 from embedding_assets.batches.balance import balance
 from embedding_assets.batches.collisions import collisions
+from embedding_assets.batches.input_notes import damaged_notes
 from embedding_assets.batches.mending import damaged_documents
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.batches.restoring import damaged_entries
@@ -142,6 +143,7 @@ def check_collection(
             rows.append({"kind": "limit", "name": day, "state": books.limited_in_words})
         requests = [item.request for item in read_requests(store, spec.name, day)]
         hurt = [*books.damaged, *gone_requests(store, books, read_deltas=True), *damaged_entries(store, requests)]
+        hurt += damaged_notes(store, requests)
         if level == "full":
             hurt += damaged_documents(store, requests)
         for one in {damage.key: damage for damage in hurt}.values():

@@ -23,6 +23,7 @@ from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.results import poll
 from embedding_assets.catalog import Catalog, CollectionSpec
 from embedding_assets.expectations import Foreign as ForeignRules
+from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
@@ -31,6 +32,7 @@ from embedding_assets.store.objects import ObjectStore, open_store
 from embedding_assets_tests.batches.conftest import DAY
 from embedding_assets_tests.batches.test_crashes import FailingStore, PowerLost
 from embedding_assets_tests.cells import Cell
+from embedding_assets_tests.forging import forge
 
 MODEL = "text-embedding-3-small"
 COMMON: dict[str, Any] = {"model": MODEL, "dimensions": 4}
@@ -337,3 +339,47 @@ def test_an_id_that_stands_for_different_texts_in_several_batches_is_named(alone
     rows = [row for row in check_collection(cell.store, cell.spec, "quick", tmp_path).rows if row["kind"] == "id"]
     assert [row["name"] for row in rows] == ["request-1"]
     assert "2 batches of other programs use it for 2 different texts" in str(rows[0]["state"])
+
+
+NOTES: dict[str, Callable[[bytes], bytes | str | None]] = {
+    "deleted": lambda data: None,
+    "emptied": lambda data: b"",
+    "cut": lambda data: data[:-9],
+    "folder": lambda data: "folder",
+}
+
+
+@pytest.mark.parametrize("damage", NOTES)
+@pytest.mark.parametrize("place", ["requests", "asked"])
+def test_damaged_notes_of_an_input_file_are_found_and_written_again(
+    alone: Sandbox, tmp_path: Path, place: str, damage: str
+) -> None:
+    spec = PLAIN.get("plain")
+    store, books = landed(alone, tmp_path, SAME_ID)
+    [key] = [item.key for item in store.walk(f"plain/{place}") if "/input-" in item.key]
+    whole = store.get(key)
+    changed = NOTES[damage](whole)
+    store.delete([key])
+    if isinstance(changed, bytes):
+        store.put_new(key, changed)
+    elif changed:
+        store.put_new(f"{key}/x", b"x")
+    found = check_collection(store, spec, "quick", tmp_path)
+    named = [row for row in found.rows if row.get("verdict") == "corrupted"]
+    assert bool(named) == ((place, damage) != ("asked", "deleted"))  # an earlier version wrote no copy
+    repair(store, spec, level="quick", run_id="test", scratch=tmp_path).execute()
+    assert store.get(key) == whole
+    again = balance(store, spec, DAY)
+    assert (again.accepted, again.rejections, again.damaged) == (books.accepted, books.rejections, ())
+    assert not check_collection(store, spec, "quick", tmp_path).count("corrupted")
+
+
+def test_notes_that_were_edited_and_sealed_again_are_not_believed(alone: Sandbox, tmp_path: Path) -> None:
+    spec = PLAIN.get("plain")
+    store, books = landed(alone, tmp_path, SAME_ID)
+    [key] = [item.key for item in store.walk("plain/requests") if "/input-" in item.key]
+    whole = store.get(key)
+    forge(store, key, refused=[])
+    assert check_collection(store, spec, "quick", tmp_path).count("corrupted")
+    repair(store, spec, level="quick", run_id="test", scratch=tmp_path).execute()
+    assert (store.get(key), balance(store, spec, DAY).rejections) == (whole, books.rejections)

@@ -1,0 +1,59 @@
+"""Moves damaged records of requests to the quarantine, and writes notes of input files again from their copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from embedding_assets.batches.asked_log import Request
+from embedding_assets.batches.input_notes import notes_of, write_input_notes
+from embedding_assets.batches.requests import Damaged
+from embedding_assets.store import layout
+from embedding_assets.store.objects import ObjectStore
+from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
+
+
+def move_aside(store: ObjectStore, collection: str, one: Damaged, run_id: str) -> None:
+    """Move a damaged object to the quarantine, if it is there at all.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+    size = store.size(one.key)
+    if size is None:
+        return
+    name = f"{one.request_id}-{layout.new_id()}"
+    folder, _, file = one.key.rpartition("/")
+    moved = MovedFile(one.key, f"{layout.quarantine(collection, 'request', name)}/{file}", size)
+    store.copy(moved.original, moved.key)
+    write_report(
+        store,
+        QuarantineReport(
+            "request", name, collection, folder, one.reason, (), None, None, (moved,),
+            layout.now().isoformat(), run_id,
+        ),
+    )  # fmt: skip
+    store.delete([one.key])
+
+
+def mend_notes(store: ObjectStore, requests: Iterable[Request], run_id: str) -> list[Damaged]:
+    """Write notes of input files again that are damaged or gone, and their copies; where both are, they are left.
+
+    Returns:
+        What was mended.
+
+    Raises:
+        StoreError: the store did not answer, or refuses.
+    """
+    done: list[Damaged] = []
+    for request in requests:
+        if request.input_notes is None:
+            continue
+        wrong, notes = notes_of(store, request)
+        if not wrong or notes is None:
+            continue
+        for key, reason in wrong.items():
+            move_aside(store, request.collection, Damaged(request.request_id, key, reason), run_id)
+            if key.startswith(f"{request.folder}/"):
+                done.append(Damaged(request.request_id, key, reason))
+        write_input_notes(store, request.collection, request.day, request.request_id, notes)
+    return done
