@@ -334,4 +334,6 @@ def flaw_of(store: ObjectStore, landing: Landing, folder: Path) -> str:
     counts = landing.missing, landing.repeated, landing.stray
     if landing.outcome != outcome_of(landing.status, landing.digest, len(ids), rejected, *counts):
         return "its rejected records or its counts are not those that were landed"
+    if (landing.rejected, landing.requested) != (len(rejected), len(ids) + len(rejected) + landing.missing):
+        return "its counts are not those of its lists"
     return ""

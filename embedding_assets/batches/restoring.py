@@ -6,9 +6,19 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from embedding_assets.batches.asked_log import AskedEntry, OvertakenError, Request, enter
+from embedding_assets.batches.asked_log import AskedEntry, OvertakenError, Request, enter, ids_of
 from embedding_assets.batches.files import encode, fetch_bytes, find, in_parallel
-from embedding_assets.batches.requests import CellRecords, Damaged, SentBatch, commit_intent, keep_batch, read_records
+from embedding_assets.batches.identity import known_identity
+from embedding_assets.batches.requests import (
+    CellRecords,
+    Damaged,
+    SentBatch,
+    commit_intent,
+    keep_batch,
+    read_records,
+    request_id_of,
+)
+from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
@@ -60,15 +70,20 @@ def enter_earlier(store: ObjectStore, records: CellRecords) -> CellRecords:
 def damaged_entries(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:
     """The entries of these requests that are damaged, or gone; and the copies of batches beside them that are damaged.
 
-    Where a copy is gone, its writer may have died before it.
+    Where a copy is gone, its writer may have died before it. Where an entry contradicts `request.json`, the one whose
+    request id is the digest of what it asks is right, or else the entry: it was written first, and by itself.
     """
 
     def look(request: Request) -> list[Damaged]:
-        place = request.collection, request.day, request.number
+        place, own = (request.collection, request.day, request.number), f"{request.folder}/{layout.REQUEST}"
         found: list[Damaged] = []
         for kind, key in ((AskedEntry, layout.asked(*place)), (SentBatch, layout.asked_batch(*place))):
             try:
-                reason = "" if find(store, kind, key) else "is gone from the store"
+                there = find(store, kind, key)
+                if isinstance(there, AskedEntry) and _differ(there.request, request):
+                    wrong = key if _is_named(store, request, there) > _is_named(store, there.request, there) else own
+                    found.append(Damaged(request.request_id, wrong, "contradicts the log of what was asked"))
+                reason = "" if there else "is gone from the store"
                 if reason and kind is SentBatch:
                     reason = "is a folder where a file belongs" if any(True for _ in store.walk(key)) else ""
             except CorruptedError as error:
@@ -78,6 +93,21 @@ def damaged_entries(store: ObjectStore, requests: Iterable[Request]) -> list[Dam
         return found
 
     return [one for some in in_parallel(look, (one for one in requests if one.number)) for one in some]
+
+
+def _differ(entered: Request, request: Request) -> bool:
+    """Whether an entry says otherwise of its request; its files are held against one another elsewhere."""
+    as_entered = replace(
+        request, documents=entered.documents, ids=entered.ids, number=entered.number, format=entered.format
+    )
+    return entered.request_id == request.request_id and entered != as_entered
+
+
+def _is_named(store: ObjectStore, request: Request, entry: AskedEntry) -> bool:
+    """Whether the id of a request is the digest of what it says."""
+    spec = CollectionSpec.model_construct(name=request.collection, model=request.model, dimensions=request.dimensions)
+    digests = ids_of(entry).column("digest").to_pylist()
+    return request_id_of(known_identity(store), spec, request.day, request.attempt, digests) == request.request_id
 
 
 def write_entry(store: ObjectStore, request: Request, batch: SentBatch | None) -> None:

@@ -92,6 +92,14 @@ def mend_cell(
     if moved:
         done += moved
         records = read_restored(store, spec.name, day)
+    of_log = damaged_entries(store, [item.request for item in records.asked])
+    contradicted = [one for one in of_log if one.key.endswith(f"/{layout.REQUEST}")]
+    for one in contradicted:
+        move_aside(store, spec.name, one, run_id)
+    if contradicted:
+        done += contradicted
+        records = read_restored(store, spec.name, day)
+        of_log = damaged_entries(store, [item.request for item in records.asked])
     asked, damaged = records.asked, records.damaged
     landings = all_landings(store, spec.name, day)
     needed = [item.request for item in asked if read_all or not item.batch or item.batch.batch_id not in landings]
@@ -103,7 +111,7 @@ def mend_cell(
         if one.request_id != NO_REQUEST:
             hurt.setdefault(one.request_id, []).append(one)
     entries = [one for one in damaged if one.request_id == NO_REQUEST]
-    entries += damaged_entries(store, [item.request for item in asked])
+    entries += of_log
     asked = [with_landing(item, landings) for item in asked]
     known = {item.request.request_id: item for item in asked}
     for item in asked:

@@ -184,6 +184,13 @@ EDITS: dict[str, Callable[[Cell, Asked, Path], Request]] = {
     "ids with two ids swapped": lambda cell, asked, folder: _other_ids(cell, asked, True, folder),
     "documents without a row": lambda cell, asked, folder: _a_row_gone(cell, asked, "documents", folder),
     "another text": lambda cell, asked, folder: _another_text(cell, asked, "documents", folder),
+    "notes of an input file": lambda cell, asked, folder: replace(asked.request, input_notes="x"),
+    "another program's": lambda cell, asked, folder: replace(asked.request, foreign=True),
+    "another model": lambda cell, asked, folder: replace(asked.request, model="other"),
+    "other dimensions": lambda cell, asked, folder: replace(asked.request, dimensions=65),
+    "another attempt": lambda cell, asked, folder: replace(asked.request, attempt=2),
+    "another time": lambda cell, asked, folder: replace(asked.request, made="20250101T000000000000-0a1b2c3d"),
+    "a repetition": lambda cell, asked, folder: replace(asked.request, repeats="0" * 32),
     "another count": lambda cell, asked, folder: replace(asked.request, count=asked.request.count + 1),
 }
 
