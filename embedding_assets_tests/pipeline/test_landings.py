@@ -178,6 +178,20 @@ def test_records_and_lists_of_a_neighbour_are_noticed_and_landed_again(stage: Ce
     assert stage.books().pending == 0
 
 
+def test_counts_that_are_not_those_of_a_landings_lists_are_named_and_landed_again(stage: Cell, tmp_path: Path) -> None:
+    edits = [{"requested": EACH + 1}, {"rejected": 1}, {"missing": 1, "requested": EACH + 1}, {"accepted": EACH - 1}]
+    wrong = []
+    for landing, edit in zip(landings(stage).values(), edits, strict=False):
+        key = f"{landing.folder}/{layout.MANIFEST}"
+        stage.store.replace(key, encode(dataclasses.replace(landing, **edit), key))
+        wrong.append(f"damaged landing {landing.batch_id}/{landing.landing_id}")
+    assert sorted(corrupted(stage, tmp_path)) == sorted(wrong)
+    repair(stage.store, stage.spec, level="full", run_id="test", scratch=tmp_path).execute()
+    stage.land()
+    assert corrupted(stage, tmp_path) == []
+    assert stage.books().pending == 0
+
+
 def empty(cell: Cell, landing: Landing, status: str = "completed") -> Landing:
     """The same landing without its records, in good order but for that."""
     bare = landing_without(cell, landing, landing.requested)
