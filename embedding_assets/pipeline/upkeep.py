@@ -19,6 +19,7 @@ from embedding_assets.pipeline.conservation import accepted_records, held_origin
 from embedding_assets.pipeline.findings import Findings, Row
 from embedding_assets.pipeline.gone import gone_rows
 from embedding_assets.pipeline.gone_landings import gone_landings, gone_requests
+from embedding_assets.pipeline.kept import kept_rows
 from embedding_assets.pipeline.kinds import as_held, mismatch
 from embedding_assets.pipeline.landings import damaged_landings, landed_days, name_of
 from embedding_assets.pipeline.log_walk import walk_log
@@ -168,6 +169,7 @@ def check_collection(
             for one in damaged_landings(store, spec.name, day, level, scratch)
         ]
     rows += [{"kind": "id", "name": one.id, "state": str(one)} for one in collisions(store, spec.name)[:_NAMED]]
+    rows += kept_rows(store, spec.name, inventory)
     rows += _set_aside(store, spec)
     rows += _missing_marks(store, spec, inventory)
     rows += [_row(folder, "unfinished; `prune` removes it") for folder in inventory.unfinished_deltas]

@@ -32,6 +32,7 @@ from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets.vectorstore.shard import make_shard
 from embedding_assets.vectorstore.snapshots import execute_rollback, plan_rollback
 from embedding_assets.vectorstore.verify import verify
+from embedding_assets_tests.forging import forge
 from embedding_assets_tests.making import SPEC, numbered
 from embedding_assets_tests.vectorstore.worlds import (
     assert_whole,
@@ -195,6 +196,35 @@ def test_a_repair_moves_aside_only_the_damaged_shard(folder_store: ObjectStore, 
     assert next(row["name"] for row in done.rows if row["action"] == "quarantined") == f"{version.id}.{part.shard}"
     assert set(in_their_shards(folder_store, tmp_path)) == set(numbered(0, 30))
     assert check_collection(folder_store, sharded(3), "quick", tmp_path).count("corrupted") == 0
+
+
+def test_damage_to_what_nothing_reads_is_named_and_stops_nothing(folder_store: ObjectStore, tmp_path: Path) -> None:
+    deliver(folder_store, tmp_path, "a", numbered(0, 30))
+    version = current(folder_store, tmp_path, 3)
+    first, second, third = (part for part in version.parts if part is not None)
+    flip(folder_store, file_of(third, "chroma.sqlite3"))
+    repair(folder_store, sharded(3), level="quick", run_id="test", scratch=tmp_path).execute()
+    before = check_collection(folder_store, sharded(3), "quick", tmp_path)
+    assert not [row for row in before.rows if row["kind"] in ("shard manifest", "quarantine")]
+
+    commit = head(folder_store, "lines")
+    assert commit is not None
+    folder = layout.snapshots("lines", commit.version)
+    gone, bad, other = (f"{folder}/{part.shard}/{layout.MANIFEST}" for part in (first, second, third))
+    folder_store.delete([gone])
+    folder_store.replace(bad, b"{}")
+    forge(folder_store, other, count=99)
+    aside = {entry.name: entry for entry in list_quarantine(folder_store, "lines")}
+    report = f"{aside[version.id].prefix}/{layout.REPORT}"
+    folder_store.replace(report, b"")
+    moved = aside[f"{version.id}.{third.shard}"].report
+    assert moved is not None
+    folder_store.replace(moved.files[0].key, b"x")
+    found = check_collection(folder_store, sharded(3), "quick", tmp_path)
+    named = {row["name"] for row in found.rows if row["kind"] in ("shard manifest", "quarantine")}
+    assert named == {gone, bad, other, report, moved.files[0].key}
+    assert found.count("corrupted") == before.count("corrupted")
+    assert set(in_their_shards(folder_store, tmp_path)) == set(numbered(0, 30))
 
 
 def test_a_declaration_of_another_number_makes_a_compaction_due(folder_store: ObjectStore, tmp_path: Path) -> None:
