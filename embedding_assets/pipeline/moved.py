@@ -57,15 +57,16 @@ def _belonging_elsewhere(store: ObjectStore, key: str, here: str) -> Request | N
     try:
         data = store.get(key)
         raw = orjson.loads(data)
-        own = raw.get("key", key) if isinstance(raw, dict) else key
-        request = decode(Request, str(own), data)
+        own = raw.get("key") if isinstance(raw, dict) else None
+        request = decode(Request, str(own or key), data)
     except (CorruptedError, ObjectMissingError, ValueError):
         return None
     # The record alone, of another request, was put here by mistake: the folder is that request's, and stays.
     moved = request.folder != here and request.request_id == here.rpartition("/")[2]
     if not moved or not layout.is_path(request.folder):
         return None
-    return request if own in (key, f"{request.folder}/{layout.REQUEST}") else None
+    # One that was sealed for this place and says another was edited, and not moved; the first ones say no place.
+    return request if own in (None, f"{request.folder}/{layout.REQUEST}") else None
 
 
 def _proved(request: Request, name: str, data: bytes) -> bool:

@@ -188,6 +188,7 @@ EDITS: dict[str, Callable[[Cell, Asked, Path], Request]] = {
     "another program's": lambda cell, asked, folder: replace(asked.request, foreign=True),
     "another model": lambda cell, asked, folder: replace(asked.request, model="other"),
     "other dimensions": lambda cell, asked, folder: replace(asked.request, dimensions=65),
+    "another day": lambda cell, asked, folder: replace(asked.request, day="2026-01-02"),
     "another attempt": lambda cell, asked, folder: replace(asked.request, attempt=2),
     "another time": lambda cell, asked, folder: replace(asked.request, made="20250101T000000000000-0a1b2c3d"),
     "a repetition": lambda cell, asked, folder: replace(asked.request, repeats="0" * 32),
@@ -203,7 +204,7 @@ def test_what_was_edited_and_sealed_again_is_held_against_the_rest_of_its_reques
     before = paid(cell)
     one = read_requests(cell.store, cell.spec.name, cell.day)[0]
     request = EDITS[edit](cell, one, tmp_path)
-    key = f"{request.folder}/{layout.REQUEST}"
+    key = f"{one.request.folder}/{layout.REQUEST}"
     cell.store.replace(key, encode(request, key))
 
     found = check_collection(cell.store, cell.spec, "full", tmp_path)
