@@ -17,7 +17,7 @@ from embedding_assets.alerts.message import Message
 from embedding_assets.alerts.outbox import Contents, Outbox
 from embedding_assets.alerts.pace import PLAIN_AFTER, Turn, take_turn
 from embedding_assets.alerts.standing import failing, standing
-from embedding_assets.alerts.text import Letter, letter
+from embedding_assets.alerts.text import Letter, letter, shortened
 from embedding_assets.store import layout
 
 PER_HOUR = 30
@@ -155,8 +155,7 @@ class _Postman:
     def _letter(self, turn: Turn, messages: Sequence[Message]) -> Letter:
         if turn.failures < PLAIN_AFTER:
             return letter(messages, self._ui_url, self._channel.form)
-        short = letter(messages, self._ui_url, "text")
-        return replace(short, body=short.body[:_PLAIN_CHARS])
+        return shortened(letter(messages, self._ui_url, "text"), _PLAIN_CHARS)
 
     def _give_up(self) -> bool:
         """End a delivery whose sender died, so that its messages wait again; False where it has ended after all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -40,6 +40,15 @@ def letter(messages: Sequence[Message], ui_url: str, form: Form) -> Letter:
     if len(messages) == 1:
         return Letter(title_of(messages[0]), pen.message(messages[0]), form)
     return Letter(_summary_title(messages), pen.summary(messages), form)
+
+
+def shortened(plain: Letter, chars: int) -> Letter:
+    """A letter in plain text with a body of at most so many characters: the end, which names the alerts, is kept."""
+    if len(plain.body) <= chars:
+        return plain
+    head, _, names = plain.body.rpartition("\n\n")
+    end = f" ...\n\n{names}"
+    return replace(plain, body=head[: chars - len(end)] + end)
 
 
 def title_of(message: Message) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedding_assets.alerts.text import letter, title_of
+from embedding_assets.alerts.text import letter, shortened, title_of
 from embedding_assets_tests.alerts.making import NOW, change, message
 
 UI = "https://dagster.example.com/"
@@ -71,3 +71,13 @@ def test_a_summary_names_the_first_and_the_last_and_how_to_see_all() -> None:
     assert "... and 70 more ..." in written.body
     assert written.body.count("Healed.") == 1
     assert "embedding-assets alerts list" in written.body
+
+
+def test_a_shortened_letter_still_names_its_alerts() -> None:
+    advice = change(NOW, by_itself="It waits. " * 50, to_do="Look at it. " * 50)
+    whole = letter([message(1, advice), message(2, change(NOW, failed=False))], "", "text")
+    short = shortened(whole, 900)
+    assert len(short.body) == 900
+    assert short.body.endswith(" ...\n\n" + whole.body.rpartition("\n\n")[2])
+    assert title_of(message(2, change(NOW, failed=False))) in short.body
+    assert shortened(short, 900) == short
