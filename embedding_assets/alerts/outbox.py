@@ -112,6 +112,12 @@ class Outbox:
                     if found:
                         messages[found.id] = found
                         damaged += [item.key] if found.unreadable else []
+                case [place, name, _, *_] if place == _OUTBOX and name.endswith(".json"):
+                    key = layout.alerts(self.scope, _OUTBOX, name)
+                    found = _unreadable(name.removesuffix(".json"), f"{key}: is a folder where a file belongs")
+                    if found.id not in messages:
+                        messages[found.id] = found
+                        damaged.append(key)
                 case [place, channel, name] if place == _CHANNELS and (match := _NUMBERED.fullmatch(name)):
                     parts.setdefault(channel, {}).setdefault(int(match[1]), {})[match[2]] = item.key
         logs = {
@@ -168,8 +174,7 @@ class Outbox:
         try:
             found = _read_message(self._store, key)
         except CorruptedError as error:
-            said = f"An alert could not be read: {error}"
-            return Message(name, said, _made_at(name), (), (), unreadable=True)
+            return _unreadable(name, str(error))
         except ObjectMissingError:
             return None
         return found
@@ -214,6 +219,10 @@ class Outbox:
 def scopes(store: ObjectStore) -> list[str]:
     """The sets of collections that have alerts in a store."""
     return store.folders(layout.alerts())
+
+
+def _unreadable(message_id: str, why: str) -> Message:
+    return Message(message_id, f"An alert could not be read: {why}", _made_at(message_id), (), (), unreadable=True)
 
 
 def _made_at(message_id: str) -> float:

@@ -109,6 +109,18 @@ def test_a_damaged_record_stops_nobody_and_is_told(hook: Webhook, store: ObjectS
     assert forget(outbox, [channel], NOW + KEPT_SECONDS + 10) == 1
 
 
+def test_a_folder_in_the_place_of_a_message_is_told_once(hook: Webhook, store: ObjectStore) -> None:
+    channel = channel_of(hook)
+    outbox = filled(store, 1, channel)
+    key = layout.alerts("here", "outbox", "20270101T000000-x.json")
+    for name in ("x", "y/z"):
+        store.put_new(f"{key}/{name}", b"x")
+    for later in (0, 60):
+        deliver(outbox, [channel], clock=lambda later=later: NOW + later)  # type: ignore[misc]
+    assert sum("could not be read" in title for title in hook.titles) == 1
+    assert outbox.read().damaged.count(key) == 1
+
+
 def _flipped(data: bytes, other: bytes) -> bytes:
     return data[:9] + bytes([data[9] ^ 1]) + data[10:]
 
