@@ -60,6 +60,9 @@ def latest_content(store: ObjectStore, collection: str, since: str = "", days: I
 
     for one in damaged:
         guess(one.key.rsplit("/", 1)[0])
+    for request in requests:
+        if request.attempt > 1 and request.repeats is None:  # it was edited, or mended: nobody knows what it repeats
+            guess(request.folder)
     for request, table in zip(first, in_parallel(load, first), strict=True):
         if table is None:
             guess(request.folder)

@@ -236,6 +236,16 @@ def test_ids_that_were_edited_beside_their_digests_are_neither_asked_again_nor_l
     assert not check_collection(cell.store, cell.spec, "full", tmp_path).count("corrupted")
 
 
+def test_a_first_attempt_that_was_edited_to_be_another_is_not_asked_again(stage: Cell, tmp_path: Path) -> None:
+    cell = stage.copy(tmp_path)
+    request = replace(read_requests(cell.store, cell.spec.name, cell.day)[0].request, attempt=2)
+    key = f"{request.folder}/{layout.REQUEST}"
+    cell.store.replace(key, encode(request, key))
+    today = replace(cell, day=layout.day_of(layout.now().timestamp()))
+    today.write(receipt_lines(RECORDS))
+    assert today.submit().count("submitted") == 0
+
+
 def test_a_damaged_list_of_refused_documents_is_moved_aside_and_made_again(stage: Cell, tmp_path: Path) -> None:
     cell = stage.copy(tmp_path)
     cell.write({**receipt_lines(RECORDS), "no-text": ""})
