@@ -52,7 +52,11 @@ def restore_requests(store: ObjectStore, unlisted: Iterable[AskedEntry]) -> list
 
 
 def enter_earlier(store: ObjectStore, records: CellRecords) -> CellRecords:
-    """Enter the requests of earlier versions, which kept no log; returns the records with their numbers."""
+    """Enter the requests of earlier versions, which kept no log, and write their numbers into `request.json`.
+
+    Returns:
+        The records with their numbers.
+    """
     number, asked = records.next, list(records.asked)
     for place, one in enumerate(asked):
         if one.request.number or one.request.foreign:
@@ -64,6 +68,9 @@ def enter_earlier(store: ObjectStore, records: CellRecords) -> CellRecords:
             if one.batch is not None:
                 keep_batch(store, entered, one.batch)
             number = entered.number + 1
+            # Without its number in it, whoever looks would have to read the entry, which has all the ids, to know it.
+            key = f"{entered.folder}/{layout.REQUEST}"
+            store.replace(key, encode(entered, key))
     return replace(records, asked=asked, next=number)
 
 

@@ -153,14 +153,19 @@ def test_a_cell_without_any_of_its_requests_is_checked_and_healed_and_its_docume
     assert paid(cell) == before
 
 
-def test_requests_of_a_version_without_the_log_are_entered_when_their_cell_is_submitted_again(cell: Cell) -> None:
-    cell.submit()
-    cell.wait()
+def _without_log(cell: Cell) -> None:
+    """As a version wrote it that kept no log."""
     _deleted(cell, layout.asked(cell.spec.name))
     for one in read_requests(cell.store, cell.spec.name, cell.day):
         key = f"{one.request.folder}/{layout.REQUEST}"
         earlier = {k: v for k, v in asdict(one.request).items() if k != "number"}
         cell.store.replace(key, json.dumps({**earlier, "format": 1}).encode())
+
+
+def test_requests_of_a_version_without_the_log_are_entered_when_their_cell_is_submitted_again(cell: Cell) -> None:
+    cell.submit()
+    cell.wait()
+    _without_log(cell)
     assert cell.books().in_flight == RECORDS
     assert cell.submit().rows == ()
     entries = [item.key.rsplit("/", 1)[1] for item in cell.store.walk(layout.asked(cell.spec.name, cell.day))]
@@ -232,9 +237,13 @@ def test_what_the_log_hides_behind_a_damaged_or_deleted_entry_is_asked_only_once
     assert cell.books().accepted == cell.books().requested == RECORDS
 
 
-def test_many_entries_cost_one_request_to_the_store(cell: Cell) -> None:
+@pytest.mark.parametrize("written", ["now", "without the log"])
+def test_many_entries_cost_one_request_to_the_store(cell: Cell, written: str) -> None:
     cell = cut(cell, 1)
     cell.submit()
+    if written == "without the log":
+        _without_log(cell)
+        cell.submit()
     gets: list[str] = []
 
     class Counting(LaggingStore):
