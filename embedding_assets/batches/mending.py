@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_assets.batches.asked_log import Request, entry_of, ids_of
-from embedding_assets.batches.documents import content_digest
+from embedding_assets.batches.documents import canonical, content_digest
 from embedding_assets.batches.files import fetch_file, in_parallel
 from embedding_assets.batches.identity import known_identity
 from embedding_assets.batches.requests import Damaged, asked_ids, request_id_of
@@ -20,6 +22,7 @@ from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
 
 _ROWS = 5_000
+_ZEROS = 10  # of a record's metadata; with more it is not looked for which of them were minus zero
 
 
 def damaged_documents(store: ObjectStore, requests: Iterable[Request]) -> list[Damaged]:
@@ -71,10 +74,23 @@ def own_pairs(path: Path) -> set[tuple[str, bytes]] | None:
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for part in file.iter_batches(_ROWS, columns=["id", "document", "metadata", "digest"]):
             *rows, digests = (part.column(name).to_pylist() for name in ("id", "document", "metadata", "digest"))
-            if any(content_digest(*row) != digest for *row, digest in zip(*rows, digests, strict=True)):
+            if not all(_is_digest_of(digest, *row) for *row, digest in zip(*rows, digests, strict=True)):
                 return None
             found.update(zip(rows[0], digests, strict=True))
     return found
+
+
+def _is_digest_of(digest: bytes, record_id: str, document: str, metadata: str) -> bool:
+    if content_digest(record_id, document, metadata) == digest:
+        return True
+    # Minus zero is written as zero, and the digest alone still tells which it was.
+    values = orjson.loads(metadata)
+    zeros = [key for key, value in values.items() if type(value) is float and value == 0]
+    signs = (some for count in range(1, len(zeros) + 1) for some in combinations(zeros, count))
+    return len(zeros) > _ZEROS or any(
+        content_digest(record_id, document, canonical({**values, **dict.fromkeys(some, -0.0)})) == digest
+        for some in signs
+    )
 
 
 def proved_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], None] | None = None) -> pa.Table:
