@@ -221,7 +221,8 @@ def test_a_folder_in_the_place_of_the_next_entry_of_the_log_does_not_stop_what_i
     key = layout.asked(landed.spec.name, landed.day, 3)
     landed.store.put_new(f"{key}/x", b"x")
     landed.write(receipt_lines(RECORDS + 5))
-    assert landed.submit().count("submitted") == 5
+    # Another test may have sent the same, from a copy of the same store.
+    assert sum(row.count for row in landed.submit().rows if row.action in ("submitted", "adopted")) == 5
     finish(landed)
     assert landed.books().accepted == landed.books().requested == paid(landed) == RECORDS + 5
 
