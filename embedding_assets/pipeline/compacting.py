@@ -131,6 +131,8 @@ def rebuild_snapshot(
     def rebuilt(settled: Sequence[str]) -> Compaction | None:
         claims = claimed(store, spec.name, log_end(store, spec.name))
         lost = [one.id for one in gone_deltas(store, spec.name, claims)] if force else []
+        if force and claims.version:
+            lost.append(claims.version)  # it may hold more records of the same deltas than can be made again
         return compact(store, spec, run_id=run_id, scratch=scratch, rebuild=True, without=[*settled, *lost])
 
     return Planned(spec.name, tuple(rows), execute, warning)

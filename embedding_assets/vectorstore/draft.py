@@ -42,7 +42,7 @@ class Draft:
         run_id: who makes it.
         aside: the committed deltas of another kind.
         without: deltas that are gone and that the version may leave out: what they held is elsewhere, or somebody said
-            that it may be lost.
+            that it may be lost. The id of the current version among them: it may hold fewer records of the same deltas.
         again: deltas among `missing` that are merged although the base counts them as merged.
     """
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -24,6 +25,7 @@ from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore import compact as compacting
+from embedding_assets.vectorstore import gone
 from embedding_assets.vectorstore.cache import fetch_current
 from embedding_assets.vectorstore.commit import contents_of, head, history
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
@@ -173,6 +175,23 @@ def test_force_goes_on_without_it_and_names_it_before(world: Cell) -> None:
         planned.execute()
     rebuild_snapshot(world.store, world.spec, run_id="test", scratch=world.folder, force=True).execute()
     assert len(texts(world)) == 8
+
+
+def test_a_version_of_the_same_deltas_with_fewer_records_is_made_by_force_alone(
+    world: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = len(texts(world))
+    claimed = gone.claimed
+
+    def more(*args: Any) -> gone.Claims:
+        claims: gone.Claims = claimed(*args)
+        return replace(claims, count=count + 1)
+
+    monkeypatch.setattr(gone, "claimed", more)
+    with pytest.raises(RecordsWouldGoError, match=f"it would hold {count} records"):
+        rebuild_snapshot(world.store, world.spec, run_id="test", scratch=world.folder).execute()
+    rebuild_snapshot(world.store, world.spec, run_id="test", scratch=world.folder, force=True).execute()
+    assert len(texts(world)) == count
 
 
 def test_the_log_says_what_was_in_each_delta(world: Cell) -> None:
