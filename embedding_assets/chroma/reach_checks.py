@@ -77,7 +77,7 @@ def reach_of(files: HnswFiles, upper: UpperLinks) -> Reach:
 
 
 def _copies(files: HnswFiles, links: npt.NDArray[np.uint32], elements: npt.NDArray[np.int64]) -> int:
-    """How many of these elements link to one that lies almost where they lie; estimated from some of them."""
+    """How many of these elements lie almost where another one lies; estimated from some of them."""
     rng = np.random.default_rng(len(elements))
     some = elements if len(elements) <= _SAMPLE else rng.choice(elements, _SAMPLE, replace=False)
     pairs = rng.integers(files.header.count, size=(2, _SAMPLE))
@@ -90,6 +90,12 @@ def _copies(files: HnswFiles, links: npt.NDArray[np.uint32], elements: npt.NDArr
     for column in range(links.shape[1]):
         has = np.flatnonzero(counts > column)
         nearest[has] = np.minimum(nearest[has], _squares(files, some[has], links[some[has], column]))
+    # One that links to no copy of itself may have many all the same: they are looked for among some of all elements.
+    alone, others = np.flatnonzero(nearest > copy), np.unique(pairs)
+    mine, theirs = (files.vectors[chosen].astype(np.float64) for chosen in (some[alone], others))
+    squares = (mine**2).sum(1)[:, None] + (theirs**2).sum(1)[None, :] - 2 * mine @ theirs.T
+    squares[some[alone][:, None] == others[None, :]] = np.inf
+    nearest[alone] = np.minimum(nearest[alone], squares.min(1, initial=np.inf))
     return round(float((nearest <= copy).mean()) * len(elements))
 
 
