@@ -13,6 +13,7 @@ from crash_world import RUN_ID, World
 
 from embedding_assets.errors import ObjectMissingError
 from embedding_assets.pipeline import operations
+from embedding_assets.pipeline.compacting import rebuild_snapshot
 from embedding_assets.pipeline.healing import heal_cell
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
@@ -221,6 +222,12 @@ def _restore_again(world: World, store: ObjectStore) -> None:
         _restore(world, store)
 
 
+def _delete_snapshots(world: World, store: ObjectStore, *, timestamped: bool) -> operations.Planned:
+    return operations.delete_snapshots(
+        store, world.spec, timestamped=timestamped, run_id=RUN_ID, scratch=world.scratch()
+    )
+
+
 def _command(make: Callable[[World, ObjectStore], operations.Planned]) -> tuple[Step, Step]:
     """A command of `operations`, run and, after a crash, planned and run again."""
 
@@ -258,13 +265,17 @@ CASES = [
     Case(
         "snapshots delete",
         _two_versions,
-        *_command(lambda w, s: operations.delete_snapshots(s, w.spec, timestamped=False, run_id=RUN_ID)),
+        *_command(
+            lambda w, s: operations.delete_snapshots(s, w.spec, timestamped=False, run_id=RUN_ID, scratch=w.scratch())
+        ),
         vanishes=True,
     ),
     Case(
         "snapshots delete, timestamped",
         _two_versions,
-        *_command(lambda w, s: operations.delete_snapshots(s, w.spec, timestamped=True, run_id=RUN_ID)),
+        *_command(
+            lambda w, s: operations.delete_snapshots(s, w.spec, timestamped=True, run_id=RUN_ID, scratch=w.scratch())
+        ),
         vanishes=True,
     ),
     Case(
@@ -275,7 +286,7 @@ CASES = [
     Case(
         "snapshots rebuild",
         _two_versions,
-        *_command(lambda w, s: operations.rebuild_snapshot(s, w.spec, run_id=RUN_ID, scratch=w.scratch())),
+        *_command(lambda w, s: rebuild_snapshot(s, w.spec, run_id=RUN_ID, scratch=w.scratch())),
     ),
     Case(
         "deltas delete",

@@ -15,7 +15,8 @@ from embedding_assets.batches.files import encode
 from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError
-from embedding_assets.pipeline.operations import delete_deltas, rebuild_snapshot, repair
+from embedding_assets.pipeline.compacting import rebuild_snapshot
+from embedding_assets.pipeline.operations import delete_deltas, repair
 from embedding_assets.pipeline.pending import compaction_due
 from embedding_assets.pipeline.proofs import prove_deltas
 from embedding_assets.pipeline.status import collection_status

@@ -23,16 +23,15 @@ from embedding_assets.batches.documents import Refused
 from embedding_assets.batches.files import encode
 from embedding_assets.batches.held import Held, note_held
 from embedding_assets.batches.identity import StoreIdentity
+from embedding_assets.batches.input_notes import InputNotes, write_input_notes
 from embedding_assets.batches.landing import DamagedLanding, Landing, all_landings
 from embedding_assets.batches.refused_documents import RefusedDocuments, record_refused
 from embedding_assets.batches.requests import (
     GivenUp,
-    InputNotes,
     Request,
     SentBatch,
     give_up,
     read_requests,
-    write_input_notes,
 )
 from embedding_assets.errors import CorruptedError
 from embedding_assets.pipeline.landings import move_landings_aside
@@ -127,7 +126,11 @@ def world(finished: Cell, tmp_path_factory: pytest.TempPathFactory) -> Cell:
         note(store, name, day, Awaited(batch.batch_id, "waiting for 3 answers"))
         note_late(store, name, day, ApiBatch(batch.batch_id, "in_progress", created_at=batch.created_at))
         write_input_notes(
-            store, request.folder, InputNotes((Refused("input.jsonl", number + 1, f"line-{number}", "no JSON"),))
+            store,
+            name,
+            day,
+            request.request_id,
+            InputNotes((Refused("input.jsonl", number + 1, f"line-{number}", "no JSON"),)),
         )
         key = f"{mark_folder(cell.catalog)}/batch_{number}.json"
         store.put_new(key, encode(Found(f"batch_{number}", day, None, reason="none"), key))
@@ -231,6 +234,7 @@ WRITTEN = re.compile(
     r"(encode|_encoded|seal)\(.*\)|\w+\.to_bytes\(\)|b'.*'|str\(end\.head\.version\)\.encode\(\)", re.DOTALL
 )
 NAMED = {
+    "pipeline/moved.py": "data",  # an object as it is, put where it says that it belongs
     "pipeline/reports.py": "data",  # pictures and the page
     "batches/restoring.py": "entry.ids_file",  # Parquet that its name proves
     "cli/demo_damage.py": "change(store.get(key))",  # damages what is there, for the demonstration
