@@ -33,6 +33,7 @@ from embedding_assets_tests.vectorstore.worlds import (
     copied,
     deliver,
     delta_ids,
+    failing,
     held,
     keys,
     spoil_merges,
@@ -149,15 +150,10 @@ def test_a_crash_between_any_two_writes_loses_nothing(tmp_path: Path, monkeypatc
 def test_trouble_of_the_machine_sets_nothing_aside(
     folder_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
 ) -> None:
-    def fails(*args: Any, **how: Any) -> Any:
-        failed = MergeFailedError("the database", "it does not work here", "Later.")
-        failed.refused = refused
-        raise failed
-
     deliver(folder_store, tmp_path, "a", IDS)
     before = keys(folder_store)
     for module in (shard, unmergeable):
-        monkeypatch.setattr(module, "merge_in_child", fails)
+        monkeypatch.setattr(module, "merge_in_child", failing(refused))
     with pytest.raises(MergeFailedError, match="does not work here"):
         compacted(folder_store, tmp_path)
     assert keys(folder_store) == before

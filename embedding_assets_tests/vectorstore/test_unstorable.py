@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from embedding_assets.chroma.child import MergeFailedError
 from embedding_assets.floats import comes_back
 from embedding_assets.records import Metadata, RecordBatch
 from embedding_assets.store.objects import ObjectStore, open_store
@@ -24,7 +22,7 @@ from embedding_assets.vectorstore.delta import DeltaFailedError, LandedBatch, bu
 from embedding_assets.vectorstore.manifest import Manifest, parse_manifest
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.making import SPEC, make_records, numbered
-from embedding_assets_tests.vectorstore.worlds import DAY, bring_up_to_date, deliver, held
+from embedding_assets_tests.vectorstore.worlds import DAY, bring_up_to_date, deliver, failing, held
 
 UNSTORABLE: dict[str, Metadata] = {
     "the document's own key": {"chroma:document": "another text"},
@@ -138,13 +136,8 @@ def test_a_run_that_dies_before_the_manifest_is_done_again_with_one_entry(
 def test_trouble_of_the_machine_sets_nothing_aside(
     folder_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
 ) -> None:
-    def fails(*args: Any, **how: Any) -> Any:
-        failed = MergeFailedError("the database", "it does not work here", "Later.")
-        failed.refused = refused
-        raise failed
-
-    monkeypatch.setattr(unstorable, "write_in_child", fails)
-    monkeypatch.setattr(deltas, "write_in_child", fails)
+    monkeypatch.setattr(unstorable, "write_in_child", failing(refused))
+    monkeypatch.setattr(deltas, "write_in_child", failing(refused))
     ids = numbered(0, 3)
     with pytest.raises(DeltaFailedError, match="stay pending"):
         build(folder_store, tmp_path, spoiled(tmp_path, "a", ids, {ids[1]}, "not finite"))

@@ -13,6 +13,7 @@ import chromadb
 import numpy as np
 import pytest
 
+from embedding_assets.chroma.child import MergeFailedError
 from embedding_assets.chroma.read import read_origins
 from embedding_assets.chroma.reports import MergeReport
 from embedding_assets.reading import Collection
@@ -52,6 +53,17 @@ def bring_up_to_date(store: ObjectStore, folder: Path) -> Manifest:
     manifest = heal(store, folder).manifest
     assert manifest is not None
     return manifest
+
+
+def failing(refused: bool) -> Callable[..., Any]:
+    """What fails as a task of chromadb does, whatever it is given; `refused`: because of what it was given."""
+
+    def fails(*args: Any, **how: Any) -> Any:
+        failed = MergeFailedError("the database", "it does not work here", "Later.")
+        failed.refused = refused
+        raise failed
+
+    return fails
 
 
 def read(store: ObjectStore, folder: Path) -> Collection:
