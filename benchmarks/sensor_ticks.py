@@ -36,7 +36,7 @@ from planning import CountingBackend
 from embedding_assets.batches import discover
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.client import EmbeddingApi
-from embedding_assets.batches.files import StoredFile, encode, in_parallel
+from embedding_assets.batches.files import StoredFile, in_parallel
 from embedding_assets.batches.landing import Landing
 from embedding_assets.batches.position import Position
 from embedding_assets.batches.requests import SentBatch
@@ -52,6 +52,7 @@ from embedding_assets.sandbox.state import BatchRecord
 from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.sealed import encode
 from embedding_assets.vectorstore.manifest import BatchEntry, FileEntry, Manifest
 from embedding_assets_tests.s3_server import BUCKET, s3_server
 

@@ -81,6 +81,11 @@ class RecordBatch:
             [self.metadatas[i] for i in rows],
         )
 
+    def without_origin(self) -> RecordBatch:
+        """The same records without the metadata that says where they came from."""
+        plain = [{key: value for key, value in one.items() if key not in RESERVED_KEYS} for one in self.metadatas]
+        return RecordBatch(self.ids, self.embeddings, self.documents, plain)
+
     @classmethod
     def joined(cls, batches: Sequence[RecordBatch]) -> RecordBatch:
         """The records of all these batches, of which there is at least one, in order."""

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedding_assets.batches.files import FORMAT, StoredFile, encode, find, in_parallel, is_whole
+from embedding_assets.batches.files import StoredFile, find, in_parallel, is_whole
 from embedding_assets.batches.position import is_day
 from embedding_assets.errors import CorruptedError, EmbeddingAssetsError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import FORMAT, encode
 
 _ENTRY = re.compile(r"(\d{6})\.json")
 _REMEDY = "Run `embedding-assets repair`."

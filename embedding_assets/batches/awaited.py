@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from embedding_assets.batches.answers import GRACE_SECONDS, ApiBatch, window_end
-from embedding_assets.batches.files import decode, encode, in_parallel
+from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.landing import Landing
 from embedding_assets.batches.landing_files import Landed
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import decode, encode
 
 # So long is waited for what the API should have: its window of 24 h and as much again, from the batch's end, or from
 # its creation where the API does not know it. The API may be slow to show a batch or its files, or the key be another

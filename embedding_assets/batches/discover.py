@@ -27,7 +27,7 @@ from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.client import ApiMissingError, EmbeddingApi
 from embedding_assets.batches.documents import documents_table
-from embedding_assets.batches.files import decode, encode, in_parallel, read
+from embedding_assets.batches.files import in_parallel, read
 from embedding_assets.batches.foreign_input import Share, UnclaimedError, read_shares
 from embedding_assets.batches.identity import STORE_KEY, creator_of, known_identity
 from embedding_assets.batches.input_notes import write_input_notes
@@ -45,6 +45,7 @@ from embedding_assets.errors import ApiUnavailableError, CorruptedError, ObjectM
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import decode, encode
 
 UNCLAIMED = "_unclaimed"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ import pyarrow.parquet as pq
 from embedding_assets.errors import CorruptedError, ObjectMissingError, StoreUnavailableError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.store.sealed import FORMAT, decode, encode
+from embedding_assets.store.sealed import decode
 
-__all__ = ["FORMAT", "decode", "encode"]  # of the ground, where this room looks for them
+NAMED_BY_CONTENT = re.compile(r"(ids|documents)-([0-9a-f]{16})\.parquet")  # a request's two files
 _ROWS = 5_000
 WORKERS = 16  # requests to the store or the API at once: what they cost is waiting
 
@@ -58,6 +59,12 @@ def store_file(store: ObjectStore, folder: str, path: Path, named_by_content: bo
         # Some servers answer that they have written an object, and have none.
         raise StoreUnavailableError(key, "the store does not hold what was uploaded", "The next run uploads it again.")
     return StoredFile(name, size, sha256)
+
+
+def is_named_by(name: str, data: bytes) -> bool:
+    """Whether a file is the one that was given this name by its content."""
+    match = NAMED_BY_CONTENT.fullmatch(name)
+    return match is not None and hashlib.sha256(data).hexdigest().startswith(match.group(2))
 
 
 def fetch_file(store: ObjectStore, folder: str, file: StoredFile, path: Path) -> Path:

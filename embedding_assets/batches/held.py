@@ -6,9 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from embedding_assets.batches.asked_log import Request
-from embedding_assets.batches.files import encode, find
+from embedding_assets.batches.files import find
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import encode
 
 _NAME = "held.json"
 

@@ -17,10 +17,10 @@ from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from embedding_assets.batches.answers import ApiBatch
-from embedding_assets.batches.files import FORMAT, decode, encode
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import FORMAT, decode, encode
 
 STORE_KEY = "embedding_assets_store"  # of a batch's metadata
 

@@ -11,11 +11,12 @@ import orjson
 
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.documents import Refused
-from embedding_assets.batches.files import FORMAT, encode, find, in_parallel
+from embedding_assets.batches.files import find, in_parallel
 from embedding_assets.batches.requests import Damaged
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import FORMAT, encode
 
 GONE = "is gone from the store"
 

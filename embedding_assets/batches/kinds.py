@@ -7,12 +7,13 @@ from functools import lru_cache
 from typing import Protocol
 
 from embedding_assets.batches.asked_log import Request
-from embedding_assets.batches.files import decode, in_parallel
+from embedding_assets.batches.files import in_parallel
 from embedding_assets.batches.requests import REQUEST_ID
 from embedding_assets.catalog import CollectionSpec, VectorKind
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.sealed import decode
 
 
 class Asked(Protocol):

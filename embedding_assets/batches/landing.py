@@ -26,9 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_assets.batches.files import (
-    FORMAT,
     StoredFile,
-    encode,
     fetch_file,
     find,
     in_parallel,
@@ -38,9 +36,10 @@ from embedding_assets.batches.files import (
 )
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
-from embedding_assets.records import ContentDigest, RecordBatch, record_schema
+from embedding_assets.records import ContentDigest, RecordBatch, digest_of, record_schema
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import FORMAT, encode
 
 AGAIN = "again"
 OTHER_MODELS = "other-models"
@@ -297,10 +296,9 @@ def fetch_landing(store: ObjectStore, landing: Landing, folder: Path) -> Path:
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             if file.schema_arrow == record_schema(landing.dimensions):
-                for part in file.iter_batches(_HASHED_AT_ONCE):
-                    digest.add(RecordBatch.from_arrow(part))
+                digest = digest_of(RecordBatch.from_arrow(part) for part in file.iter_batches(_HASHED_AT_ONCE))
     except (pa.ArrowException, ValueError, OSError):
-        digest = ContentDigest()
+        pass  # then it holds nothing that was landed
     if (digest.count, digest.hex()) != (landing.accepted, landing.digest):
         path.unlink()
         reason = "does not hold the records that were landed"

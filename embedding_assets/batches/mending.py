@@ -14,9 +14,7 @@ import pyarrow.parquet as pq
 from embedding_assets.batches.asked_log import Request, entry_of, ids_of
 from embedding_assets.batches.documents import canonical, content_digest
 from embedding_assets.batches.files import fetch_file, in_parallel
-from embedding_assets.batches.identity import known_identity
-from embedding_assets.batches.requests import Damaged, asked_ids, request_id_of
-from embedding_assets.catalog import CollectionSpec
+from embedding_assets.batches.requests import Damaged, asked_ids, is_named
 from embedding_assets.errors import CorruptedError
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
@@ -104,11 +102,8 @@ def proved_ids(store: ObjectStore, request: Request, found: Callable[[Damaged], 
     if request.foreign or not request.number:
         return ids
     with suppress(CorruptedError):
-        asked = CollectionSpec.model_construct(
-            name=request.collection, model=request.model, dimensions=request.dimensions
-        )
         digests = ids.column("digest").to_pylist()
-        named = request_id_of(known_identity(store), asked, request.day, request.attempt, digests) == request.request_id
+        named = is_named(store, request, digests)
         if named and not found:
             return ids
         entry = entry_of(store, request)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import orjson
 
 from embedding_assets.batches.documents import Refused
-from embedding_assets.batches.files import FORMAT, encode, read
+from embedding_assets.batches.files import read
 from embedding_assets.errors import CorruptedError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.sealed import FORMAT, encode
 
 REFUSED = "refused"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")

@@ -25,9 +25,7 @@ import pyarrow as pa
 
 from embedding_assets.batches.asked_log import AskedEntry, Request, entry_of, ids_of, read_tail
 from embedding_assets.batches.files import (
-    FORMAT,
     StoredFile,
-    encode,
     fetch_file,
     find,
     in_parallel,
@@ -36,10 +34,12 @@ from embedding_assets.batches.files import (
     store_file,
     write_parquet,
 )
+from embedding_assets.batches.identity import known_identity
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import FORMAT, encode
 
 _ID_RULE = 2  # of the digests that name requests
 IDS_FILE = "ids.parquet"  # as `write_files` leaves it in its folder
@@ -118,6 +118,12 @@ def request_id_of(
         hasher.update(digest)
     hasher.update("".join(sorted(set(replaces))).encode())
     return hasher.hexdigest()
+
+
+def is_named(store: ObjectStore, request: Request, digests: Iterable[bytes]) -> bool:
+    """Whether the id of a request is the digest of what it says, with these digests of its documents."""
+    asked = CollectionSpec.model_construct(name=request.collection, model=request.model, dimensions=request.dimensions)
+    return request_id_of(known_identity(store), asked, request.day, request.attempt, digests) == request.request_id
 
 
 def foreign_request_id(batch_id: str, collection: str | None = None) -> str:

@@ -7,21 +7,20 @@ from contextlib import suppress
 from dataclasses import replace
 
 from embedding_assets.batches.asked_log import AskedEntry, OvertakenError, Request, enter, ids_of
-from embedding_assets.batches.files import encode, fetch_bytes, find, in_parallel
-from embedding_assets.batches.identity import known_identity
+from embedding_assets.batches.files import fetch_bytes, find, in_parallel
 from embedding_assets.batches.requests import (
     CellRecords,
     Damaged,
     SentBatch,
     commit_intent,
+    is_named,
     keep_batch,
     read_records,
-    request_id_of,
 )
-from embedding_assets.catalog import CollectionSpec
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
+from embedding_assets.store.sealed import encode
 
 
 def restore_requests(store: ObjectStore, unlisted: Iterable[AskedEntry]) -> list[Request]:
@@ -88,7 +87,9 @@ def damaged_entries(store: ObjectStore, requests: Iterable[Request]) -> list[Dam
             try:
                 there = find(store, kind, key)
                 if isinstance(there, AskedEntry) and _differ(there.request, request):
-                    wrong = key if _is_named(store, request, there) > _is_named(store, there.request, there) else own
+                    digests = ids_of(there).column("digest").to_pylist()
+                    right = is_named(store, request, digests) > is_named(store, there.request, digests)
+                    wrong = key if right else own
                     found.append(Damaged(request.request_id, wrong, "contradicts the log of what was asked"))
                 reason = "" if there else "is gone from the store"
                 if reason and kind is SentBatch:
@@ -108,13 +109,6 @@ def _differ(entered: Request, request: Request) -> bool:
         request, documents=entered.documents, ids=entered.ids, number=entered.number, format=entered.format
     )
     return entered.request_id == request.request_id and entered != as_entered
-
-
-def _is_named(store: ObjectStore, request: Request, entry: AskedEntry) -> bool:
-    """Whether the id of a request is the digest of what it says."""
-    spec = CollectionSpec.model_construct(name=request.collection, model=request.model, dimensions=request.dimensions)
-    digests = ids_of(entry).column("digest").to_pylist()
-    return request_id_of(known_identity(store), spec, request.day, request.attempt, digests) == request.request_id
 
 
 def write_entry(store: ObjectStore, request: Request, batch: SentBatch | None) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.input_notes import notes_of, write_input_notes
 from embedding_assets.batches.requests import Damaged
-from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
+from embedding_assets.vectorstore.misplaced import move_objects
 
 
 def move_aside(store: ObjectStore, collection: str, one: Damaged, run_id: str) -> None:
@@ -19,20 +18,9 @@ def move_aside(store: ObjectStore, collection: str, one: Damaged, run_id: str) -
         StoreError: the store did not answer, or refuses.
     """
     size = store.size(one.key)
-    if size is None:
-        return
-    name = f"{one.request_id}-{layout.new_id()}"
-    folder, _, file = one.key.rpartition("/")
-    moved = MovedFile(one.key, f"{layout.quarantine(collection, 'request', name)}/{file}", size)
-    store.copy(moved.original, moved.key)
-    write_report(
-        store,
-        QuarantineReport(
-            "request", name, collection, folder, one.reason, (), None, None, (moved,),
-            layout.now().isoformat(), run_id,
-        ),
-    )  # fmt: skip
-    store.delete([one.key])
+    if size is not None:
+        folder = one.key.rpartition("/")[0]
+        move_objects(store, collection, one.request_id, folder, {one.key: size}, one.reason, run_id)
 
 
 def mend_notes(store: ObjectStore, requests: Iterable[Request], run_id: str) -> list[Damaged]:

@@ -23,7 +23,7 @@ from embedding_assets.records import Origin
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
-from embedding_assets.vectorstore.commit import load_snapshot, log_end
+from embedding_assets.vectorstore.commit import LogEnd, load_snapshot, log_end
 from embedding_assets.vectorstore.delta import DeltaRef, list_deltas, readable_deltas
 from embedding_assets.vectorstore.gone import Claims, GoneDelta, batches_held, claimed, count_in_words, gone_deltas
 from embedding_assets.vectorstore.manifest import Manifest
@@ -110,7 +110,7 @@ def find_gone(store: ObjectStore, spec: CollectionSpec, scratch: Path, *, quaran
     gone = [one for one in gone_deltas(store, spec.name, claims) if quarantined or not one.quarantined]
     if not gone:
         return []
-    counts = _counted(store, _current(store, spec, claims), {one.id for one in gone}, scratch)
+    counts = _counted(store, _current(store, spec, end, claims), {one.id for one in gone}, scratch)
     landings, nowhere = _landings(store, as_held(store, spec), gone, counts, scratch)
     every = readable_deltas(store, list_deltas(store, spec.name))
     fresh = batches_held([one for one in every if one.id not in claims.deltas], claims.kind)
@@ -168,7 +168,8 @@ def left_without(store: ObjectStore, spec: CollectionSpec, refs: Sequence[DeltaR
     """
     if not refs:
         return {}
-    current = _current(store, spec, claimed(store, spec.name, log_end(store, spec.name)))
+    end = log_end(store, spec.name)
+    current = _current(store, spec, end, claimed(store, spec.name, end))
     counts = _counted(store, current, {ref.id for ref in refs}, scratch) or Counter()
     landed = {
         (day, batch): some[0]
@@ -245,8 +246,9 @@ def make_again(
         built += done.built
         rows += [_made(one, f"of the landings of {len(one.batches)} batches") for one in done.built]
     wanted = {origin for one in gone for origin in one.held or ()}
-    claims = claimed(store, spec.name, log_end(store, spec.name))
-    current = _current(store, spec, claims)
+    end = log_end(store, spec.name)
+    claims = claimed(store, spec.name, end)
+    current = _current(store, spec, end, claims)
     if wanted and current is not None:
         landing_ids = {
             (one.delta.id, batch): landing
@@ -288,9 +290,9 @@ def _made(delta: Manifest, of: str) -> Row:
     return {"action": "made again", "name": delta.id, "reason": of, "records": delta.count}
 
 
-def _current(store: ObjectStore, spec: CollectionSpec, claims: Claims) -> Manifest | None:
+def _current(store: ObjectStore, spec: CollectionSpec, end: LogEnd, claims: Claims) -> Manifest | None:
     """The manifest of the current version; None where it cannot be read."""
-    commit = log_end(store, spec.name).head
+    commit = end.head
     if commit is None or commit.version != claims.version:
         return None
     try:

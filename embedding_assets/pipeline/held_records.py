@@ -15,7 +15,7 @@ from embedding_assets.batches.relanding import Held
 from embedding_assets.chroma.sources import read_source, read_sources
 from embedding_assets.chroma.spec import Source
 from embedding_assets.errors import CorruptedError, ObjectMissingError
-from embedding_assets.records import BATCH_KEY, RESERVED_KEYS, RecordBatch
+from embedding_assets.records import BATCH_KEY, RecordBatch
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.bases import bases
 from embedding_assets.vectorstore.commit import log_end
@@ -120,9 +120,4 @@ class HeldRecords:
             for some in read_source(Source(self._folder(part), part.id), self.collection, raw=True):
                 rows = [row for row, values in enumerate(some.metadatas) if values.get(BATCH_KEY) == batch_id]
                 if rows:
-                    yield _without_origin(some.take(rows))
-
-
-def _without_origin(some: RecordBatch) -> RecordBatch:
-    plain = [{key: value for key, value in values.items() if key not in RESERVED_KEYS} for values in some.metadatas]
-    return RecordBatch(some.ids, some.embeddings, some.documents, plain)
+                    yield some.take(rows).without_origin()

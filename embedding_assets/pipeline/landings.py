@@ -7,7 +7,6 @@ from pathlib import Path
 
 from embedding_assets.batches.landing import DamagedLanding, flaw_of, read_landings
 from embedding_assets.scratch import ScratchFolder
-from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.quarantine import execute_quarantine, plan_quarantine
 from embedding_assets.vectorstore.transfer import at_once
@@ -52,8 +51,3 @@ def move_landings_aside(
 def name_of(one: DamagedLanding) -> str:
     """What a damaged landing is called: by its place below the results of its day."""
     return "/".join(one.folder.split("/")[-2:])
-
-
-def landed_days(store: ObjectStore, collection: str) -> list[str]:
-    """The days on which anything of a collection has landed."""
-    return store.folders(layout.results(collection))

@@ -7,12 +7,11 @@ The damaged original is moved to the quarantine first. What nothing says again i
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,7 @@ from embedding_assets.batches.documents import (
     documents_table,
     read_documents,
 )
-from embedding_assets.batches.files import StoredFile, encode, find
+from embedding_assets.batches.files import NAMED_BY_CONTENT, StoredFile, find, is_named_by
 from embedding_assets.batches.identity import known_identity
 from embedding_assets.batches.landing import LOST, Landing, all_landings, fetch_landing
 from embedding_assets.batches.mending import damaged_documents, damaged_ids
@@ -54,10 +53,10 @@ from embedding_assets.scratch import ScratchFolder
 from embedding_assets.settings import S3Settings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore
+from embedding_assets.store.sealed import encode
 from embedding_assets.vectorstore.manifest import BatchEntry
 from embedding_assets.vectorstore.misplaced import REASON, make_room
 
-_FILE = re.compile(r"(ids|documents)-([0-9a-f]{16})\.parquet")
 _MADE = re.compile(rb'"made": "(\d{8}T\d{12}-[0-9a-f]{8})"')
 _NOTES = re.compile(r"input-[0-9a-f]{16}\.json")
 _SUFFIXES = (".json", ".parquet")
@@ -162,7 +161,6 @@ class _Mender:
     s3: S3Settings | None
     scratch: Path
     databases: HeldRecords
-    _rows: dict[bytes, tuple[str, str, str]] = field(default_factory=dict)
 
     def mend(self, request_id: str, item: Asked | None, landings: list[Landing], damages: list[Damaged]) -> bool:
         """Mend one request; whether all of it could be."""
@@ -301,9 +299,10 @@ class _Mender:
     def _whole_files(self, folder: str, damaged: AbstractSet[str]) -> dict[str, pa.Table]:
         found: dict[str, pa.Table] = {}
         for item in self.store.walk(folder):
-            match = _FILE.fullmatch(item.key.rsplit("/", 1)[1]) if item.key not in damaged else None
+            name = item.key.rsplit("/", 1)[1]
+            match = NAMED_BY_CONTENT.fullmatch(name) if item.key not in damaged else None
             with suppress(ObjectMissingError, pa.ArrowInvalid):
-                if match and hashlib.sha256(data := self.store.get(item.key)).hexdigest().startswith(match.group(2)):
+                if match and is_named_by(name, data := self.store.get(item.key)):
                     found[match.group(1)] = pq.read_table(pa.BufferReader(data))
         return found
 
@@ -378,7 +377,9 @@ class _Mender:
 
     def _made(self, folder: str, batch: SentBatch | None) -> str:
         """When the intent was written: as the damaged object says, where that can be; else about then."""
-        times = [item.modified for item in self.store.walk(folder) if _FILE.fullmatch(item.key.rsplit("/", 1)[1])]
+        times = [
+            item.modified for item in self.store.walk(folder) if NAMED_BY_CONTENT.fullmatch(item.key.rsplit("/", 1)[1])
+        ]
         about = datetime.fromtimestamp(batch.created_at, timezone.utc) if batch else min(times, default=layout.now())
         with suppress(ObjectMissingError):
             match = _MADE.search(self.store.get(f"{folder}/{layout.REQUEST}"))

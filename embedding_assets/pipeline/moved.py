@@ -5,22 +5,20 @@ What is proved is written at its own place, `request.json` last. What stood at t
 
 from __future__ import annotations
 
-import hashlib
-import re
 from contextlib import suppress
 
 import orjson
 
 from embedding_assets.batches.asked_log import Request
-from embedding_assets.batches.files import decode
+from embedding_assets.batches.files import NAMED_BY_CONTENT, is_named_by
 from embedding_assets.batches.input_notes import InputNotes
 from embedding_assets.batches.requests import Damaged, GivenUp, SentBatch
 from embedding_assets.errors import CorruptedError, ObjectMissingError
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectExistsError, ObjectStore
-from embedding_assets.vectorstore.quarantine import MovedFile, QuarantineReport, write_report
+from embedding_assets.store.sealed import decode
+from embedding_assets.vectorstore.misplaced import move_objects
 
-_BY_CONTENT = re.compile(r"(?:ids|documents)-([0-9a-f]{16})\.parquet")
 _SEALED: dict[str, type[object]] = {layout.BATCH: SentBatch, layout.GIVEN_UP: GivenUp}
 
 
@@ -48,7 +46,9 @@ def put_back(store: ObjectStore, collection: str, day: str, damaged: Damaged, ru
             data = store.get(key)
             if name == layout.REQUEST or _proved(request, name, data):
                 store.put_new(f"{request.folder}/{name}", data)
-    _set_aside(store, collection, here, keys, request, run_id)
+    sizes = {key: size for key in keys if (size := store.size(key)) is not None}
+    reason = f"it belongs to {request.folder}, where it was put back"
+    move_objects(store, collection, request.request_id, here, sizes, reason, run_id)
     return True
 
 
@@ -71,9 +71,8 @@ def _belonging_elsewhere(store: ObjectStore, key: str, here: str) -> Request | N
 
 def _proved(request: Request, name: str, data: bytes) -> bool:
     """Whether an object is that of the request, and as it was written."""
-    match = _BY_CONTENT.fullmatch(name)
-    if match:
-        return hashlib.sha256(data).hexdigest().startswith(match.group(1))
+    if NAMED_BY_CONTENT.fullmatch(name):
+        return is_named_by(name, data)
     kind = InputNotes if name == request.input_notes else _SEALED.get(name)
     if kind is None:
         return False
@@ -82,22 +81,3 @@ def _proved(request: Request, name: str, data: bytes) -> bool:
     except CorruptedError:
         return False
     return True
-
-
-def _set_aside(store: ObjectStore, collection: str, here: str, keys: list[str], request: Request, run_id: str) -> None:
-    name = f"{request.request_id}-{layout.new_id()}"
-    target = layout.quarantine(collection, "request", name)
-    moved = []
-    for key in keys:
-        size = store.size(key)
-        if size is not None:
-            moved.append(MovedFile(key, f"{target}/{key.removeprefix(f'{here}/')}", size))
-            store.copy(key, moved[-1].key)
-    write_report(
-        store,
-        QuarantineReport(
-            "request", name, collection, here, f"it belongs to {request.folder}, where it was put back", (), None, None,
-            tuple(moved), layout.now().isoformat(), run_id,
-        ),
-    )  # fmt: skip
-    store.delete([one.original for one in moved])

@@ -14,7 +14,7 @@ from embedding_assets.pipeline.compacting import compacted
 from embedding_assets.pipeline.findings import Findings, Planned, Row
 from embedding_assets.pipeline.gone import GONE, find_gone, left_without, make_again
 from embedding_assets.pipeline.kinds import as_held
-from embedding_assets.pipeline.landings import damaged_landings, landed_days, move_landings_aside, name_of
+from embedding_assets.pipeline.landings import damaged_landings, move_landings_aside, name_of
 from embedding_assets.pipeline.mending import mend_cell
 from embedding_assets.pipeline.upkeep import UNMERGED, check_collection
 from embedding_assets.store import layout
@@ -284,7 +284,7 @@ def repair(
             done += [
                 {"action": "mended", "name": one.request_id, "reason": f"{one.key}: {one.reason}"} for one in mended
             ]
-        for day in landed_days(store, spec.name):
+        for day in store.folders(layout.results(spec.name)):
             hurt = damaged_landings(store, spec.name, day, level, scratch)
             moved_aside = move_landings_aside(store, spec.name, hurt, run_id)
             done += [{"action": "quarantined", "name": name_of(one), "reason": one.reason} for one in moved_aside]

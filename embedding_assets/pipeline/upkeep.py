@@ -21,7 +21,7 @@ from embedding_assets.pipeline.gone import gone_rows
 from embedding_assets.pipeline.gone_landings import gone_landings, gone_requests
 from embedding_assets.pipeline.kept import kept_rows
 from embedding_assets.pipeline.kinds import as_held, mismatch
-from embedding_assets.pipeline.landings import damaged_landings, landed_days, name_of
+from embedding_assets.pipeline.landings import damaged_landings, name_of
 from embedding_assets.pipeline.log_walk import walk_log
 from embedding_assets.pipeline.statistics import damaged_reports
 from embedding_assets.pipeline.unstorable import deltas_without_some
@@ -163,7 +163,7 @@ def check_collection(
         {"kind": "report", "name": version, "state": f"damaged: {reason}; the next run makes it again"}
         for version, reason in damaged_reports(store, spec.name).items()
     ]
-    for day in landed_days(store, spec.name):
+    for day in store.folders(layout.results(spec.name)):
         rows += [
             {"kind": "damaged landing", "name": name_of(one), "day": day, "verdict": "corrupted", "reason": one.reason}
             for one in damaged_landings(store, spec.name, day, level, scratch)

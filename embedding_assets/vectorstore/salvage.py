@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from embedding_assets.catalog import CollectionSpec
 from embedding_assets.chroma.read import is_readable, read_origins, read_records
 from embedding_assets.errors import UnreadableError
-from embedding_assets.records import RESERVED_KEYS, Origin, RecordBatch
+from embedding_assets.records import Origin
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.contents import download_database
@@ -96,7 +96,7 @@ class Source:
                             rows.setdefault(origin, []).append(row)
                     for origin, mine in rows.items():
                         key = (origin.submitted, origin.batch_id)
-                        table = _without_reserved(records.take(mine)).to_arrow()
+                        table = records.take(mine).without_origin().to_arrow()
                         if key not in writers:
                             path = folder / f"{len(writers)}.parquet"
                             batches[key] = (origin, path)
@@ -129,8 +129,3 @@ def fetched(store: ObjectStore, manifest: Manifest, scratch: Path) -> Iterator[S
                 subject = f"snapshot {manifest.id} of {manifest.collection}"
                 raise UnreadableError(subject, "its records cannot be read one by one", "It stays as it is.")
         yield Source(manifest, tuple(folders))
-
-
-def _without_reserved(records: RecordBatch) -> RecordBatch:
-    metadatas = [{k: v for k, v in one.items() if k not in RESERVED_KEYS} for one in records.metadatas]
-    return RecordBatch(records.ids, records.embeddings, records.documents, metadatas)

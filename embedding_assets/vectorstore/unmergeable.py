@@ -19,7 +19,7 @@ from embedding_assets.chroma.child import MergeFailedError, merge_in_child, writ
 from embedding_assets.chroma.read import is_readable, read_records
 from embedding_assets.chroma.spec import DatabaseSpec, Source
 from embedding_assets.errors import CorruptedError
-from embedding_assets.records import BATCH_KEY, RESERVED_KEYS, RecordBatch
+from embedding_assets.records import BATCH_KEY, RecordBatch
 from embedding_assets.scratch import ScratchFolder
 from embedding_assets.store.objects import ObjectStore
 from embedding_assets.vectorstore.damage import Damage, move_aside
@@ -123,9 +123,8 @@ def _open(delta: Manifest, folder: Path, target: Path) -> _Opened:
     for number, entry in enumerate(delta.batches):
         nothing = RecordBatch([], np.empty((0, delta.dimension), dtype=np.float32), [], [])
         held = RecordBatch.joined(parts[entry.batch_id] or [nothing])
-        metadatas = [{k: v for k, v in one.items() if k not in RESERVED_KEYS} for one in held.metadatas]
         path = target / f"{number}.parquet"
-        pq.write_table(RecordBatch(held.ids, held.embeddings, held.documents, metadatas).to_arrow(), path)
+        pq.write_table(held.without_origin().to_arrow(), path)
         batches.append(
             LandedBatch(entry.batch_id, entry.submitted, entry.landing_id, entry.accepted, path, entry.set_aside)
         )

@@ -12,7 +12,6 @@ import pytest
 from embedding_assets.batches.answers import ApiBatch
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.client import BatchPage, EmbeddingApi
-from embedding_assets.batches.files import decode, encode
 from embedding_assets.batches.requests import SentBatch
 from embedding_assets.catalog import Catalog
 from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError, ObjectMissingError
@@ -30,6 +29,7 @@ from embedding_assets.sandbox.faults import BatchFault
 from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
+from embedding_assets.store.sealed import decode, encode
 from embedding_assets_tests.batches.conftest import World
 from embedding_assets_tests.cells import contents
 

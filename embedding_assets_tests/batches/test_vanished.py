@@ -17,7 +17,7 @@ from embedding_assets.batches.answers import ApiBatch, batch_of
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.awaited import is_late
 from embedding_assets.batches.client import ApiMissingError, BatchPage, EmbeddingApi
-from embedding_assets.batches.files import StoredFile, decode
+from embedding_assets.batches.files import StoredFile
 from embedding_assets.batches.pending import pending_cells
 from embedding_assets.batches.position import Budget, Position
 from embedding_assets.batches.requests import SentBatch, commit_batch, commit_intent
@@ -31,7 +31,7 @@ from embedding_assets.sandbox.launch import Sandbox
 from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
 from embedding_assets.store.objects import open_store
-from embedding_assets.store.sealed import seal
+from embedding_assets.store.sealed import decode, seal
 from embedding_assets.vectorstore.inventory import take_inventory
 from embedding_assets_tests.batches.conftest import World
 

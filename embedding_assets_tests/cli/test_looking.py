@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from embedding_assets.batches.discover import Found, mark_folder
-from embedding_assets.batches.files import encode
 from embedding_assets.batches.identity import identity_of
 from embedding_assets.catalog import load_catalog
 from embedding_assets.store import layout
+from embedding_assets.store.sealed import encode
 from embedding_assets.vectorstore import verify
 from embedding_assets_tests.cells import contents
 from embedding_assets_tests.cli.offices import RECORDS, Terminal

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 
 from embedding_assets.batches.balance import balance
-from embedding_assets.batches.files import encode, read_parquet, store_file, write_parquet
+from embedding_assets.batches.files import read_parquet, store_file, write_parquet
 from embedding_assets.batches.landing import counting_landings, outcome_of
 from embedding_assets.orchestration.checks.requests import CLAIMED
 from embedding_assets.pipeline.quality import CHECKS
 from embedding_assets.records import ContentDigest, RecordBatch
 from embedding_assets.sandbox import BatchFault, LineFault
 from embedding_assets.store import layout
+from embedding_assets.store.sealed import encode
 from embedding_assets.vectorstore.delta import list_deltas, load_deltas
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import contents, flip, receipt_lines

@@ -14,7 +14,7 @@ import pytest
 
 from embedding_assets.batches.asked_log import Request
 from embedding_assets.batches.client import EmbeddingApi
-from embedding_assets.batches.files import encode, store_file, write_parquet
+from embedding_assets.batches.files import store_file, write_parquet
 from embedding_assets.batches.requests import Asked, read_requests
 from embedding_assets.catalog import Catalog
 from embedding_assets.pipeline.cells import land_cell, submit_cell
@@ -25,6 +25,7 @@ from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox import Sandbox
 from embedding_assets.settings import ApiSettings
 from embedding_assets.store import layout
+from embedding_assets.store.sealed import encode
 from embedding_assets.vectorstore.quarantine import list_quarantine
 from embedding_assets_tests.cells import Cell, flip, paid, receipt_lines
 

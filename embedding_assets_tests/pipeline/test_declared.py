@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from embedding_assets.batches.files import encode
 from embedding_assets.batches.kinds import fits
 from embedding_assets.batches.requests import read_requests
 from embedding_assets.errors import ConfigurationError, EmbeddingAssetsError
@@ -23,6 +22,7 @@ from embedding_assets.pipeline.status import collection_status
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.sandbox import BatchFault
 from embedding_assets.store import layout
+from embedding_assets.store.sealed import encode
 from embedding_assets.vectorstore.delta import list_deltas
 from embedding_assets.vectorstore.remove import execute_delete_deltas, plan_delete_deltas
 from embedding_assets.vectorstore.snapshots import execute_delete_snapshots, plan_delete_snapshots

@@ -20,7 +20,6 @@ from embedding_assets.batches.asked_log import AskedEntry
 from embedding_assets.batches.awaited import Awaited, Late, note, note_late
 from embedding_assets.batches.discover import Found, mark_folder
 from embedding_assets.batches.documents import Refused
-from embedding_assets.batches.files import encode
 from embedding_assets.batches.held import Held, note_held
 from embedding_assets.batches.identity import StoreIdentity
 from embedding_assets.batches.input_notes import InputNotes, write_input_notes
@@ -38,7 +37,7 @@ from embedding_assets.pipeline.landings import move_landings_aside
 from embedding_assets.pipeline.statistics import damaged_reports, write_statistics
 from embedding_assets.store import layout
 from embedding_assets.store.objects import ObjectStore, open_store
-from embedding_assets.store.sealed import CHECKSUM, checksum_of, decode, dump, kind_of
+from embedding_assets.store.sealed import CHECKSUM, checksum_of, decode, dump, encode, kind_of
 from embedding_assets.vectorstore.commit import head, load_commit
 from embedding_assets.vectorstore.manifest import load_manifest
 from embedding_assets.vectorstore.quarantine import list_quarantine

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedding_assets.batches.files import StoredFile, encode
+from embedding_assets.batches.files import StoredFile
 from embedding_assets.batches.landing import LOST, Landing, counting_landings
 from embedding_assets.pipeline.operations import repair
 from embedding_assets.pipeline.upkeep import check_collection
 from embedding_assets.records import RecordBatch
 from embedding_assets.sandbox import Sandbox
 from embedding_assets.store import layout
+from embedding_assets.store.sealed import encode
 from embedding_assets.vectorstore.commit import head
 from embedding_assets.vectorstore.compact import compact
 from embedding_assets.vectorstore.quarantine import list_quarantine
